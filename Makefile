@@ -1,0 +1,49 @@
+# Targets: demo build test test-long lint bench fuzz vuln image clean
+.POSIX:
+.PHONY: demo build test test-long lint bench fuzz vuln image clean
+
+GO      = go
+VERSION = $$(git describe --tags --always --dirty 2>/dev/null || echo dev)
+PACKAGE = github.com/sluice-gateway/sluice
+SOURCES = cmd configs core deploy plugins sdk tests wasm
+
+# Time for each fuzz target.
+FUZZTIME = 60s
+
+build:
+	@mkdir -p bin
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-X $(PACKAGE)/core/telemetry.version=$(VERSION)" -o bin/sluice ./cmd/sluice
+
+demo: build
+	./bin/sluice serve --demo
+
+# Fails on a failed test and on a skipped one; its last line is the count.
+test:
+	@tests/setup.sh
+	@tests/gotest.sh ./...
+
+test-long: test fuzz
+
+lint:
+	@out=$$(gofmt -l $(SOURCES)); if [ -n "$$out" ]; then echo "gofmt -w is needed for:"; echo "$$out"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	$(GO) tool go-errorlint ./...
+	$(GO) test -count=1 ./tests
+
+bench: build
+	$(GO) test -count=1 -timeout 30m -run '^$$' -bench . -benchmem ./core/...
+	@if [ -d tests/bench ]; then $(GO) run ./tests/bench; fi
+
+fuzz:
+	@FUZZTIME=$(FUZZTIME) tests/fuzz.sh
+
+# Needs the vulnerability database; without a network it says so and passes.
+vuln:
+	@$(GO) tool govulncheck ./... || { rc=$$?; if [ $$rc -eq 3 ]; then exit 3; fi; echo "govulncheck did not run (exit $$rc): is the vulnerability database in reach?"; }
+
+image:
+	docker build --build-arg VERSION=$(VERSION) -t sluice:$(VERSION) .
+
+clean:
+	rm -rf bin
