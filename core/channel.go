@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/sluice-gateway/sluice/core/llm"
 )
 
 // ChannelStatus is New API's number.
@@ -58,7 +60,7 @@ type Channel struct {
 type ChannelRules struct {
 	Mapping      map[string]string // asked model -> sent model, chains followed
 	StatusCodes  map[int]int       // upstream status -> status shown and judged
-	Params       []byte            // ParamOverride, nil when empty
+	Params       *llm.Params       // ParamOverride, nil when empty
 	Headers      map[string]string // HeaderOverride
 	Proxy        Secret            // http, https, socks5 URL; may hold a password
 	SystemPrompt string
@@ -94,10 +96,9 @@ func (c *Channel) Prepare() error {
 		return fmt.Errorf("status_code_mapping: %w", err)
 	}
 	if p := strings.TrimSpace(c.ParamOverride); p != "" {
-		if err := checkJSONObject(p); err != nil {
+		if r.Params, err = llm.ParseParams([]byte(p)); err != nil {
 			return fmt.Errorf("param_override: %w", err)
 		}
-		r.Params = []byte(p)
 	}
 	if r.Headers, err = parseStringMap(c.HeaderOverride); err != nil {
 		return fmt.Errorf("header_override: %w", err)

@@ -30,11 +30,11 @@ type Request struct {
 // Edits are the changes that the gateway itself makes to a request body.
 // Everything else stays byte for byte.
 type Edits struct {
-	Model        string // upstream's name; "" or equal = no edit
-	IncludeUsage bool   // ask for the usage chunk (OpenAI chat and completions streams)
-	SystemPrompt string // added when the request has none
-	SystemFirst  bool   // put SystemPrompt before an existing one as well
-	Params       []byte // channel's param_override JSON; nil = none
+	Model        string  // upstream's name; "" or equal = no edit
+	IncludeUsage bool    // ask for the usage chunk (OpenAI chat and completions streams)
+	SystemPrompt string  // added when the request has none
+	SystemFirst  bool    // put SystemPrompt before an existing one as well
+	Params       *Params // channel's param_override; nil = none
 }
 
 // Codec is one wire format.
@@ -46,9 +46,18 @@ type Codec interface {
 	// them there. A *BadRequest says what is wrong and where.
 	Parse(op Operation, contentType, pathModel string, body []byte) (*Request, error)
 
-	// Edit returns the body with edits applied, and the content type to send
-	// (a multipart body keeps its boundary). Without edits it returns Body itself.
+	// Edit returns the body with edits applied; the content type stays (a
+	// multipart body keeps its boundary). Without edits it returns Body itself. A
+	// *ParamError is what the channel's param_override demands as the answer; a
+	// *BadRequest is the client's fault.
 	Edit(r *Request, e Edits) ([]byte, error)
+
+	// Reparse is the view of an edited body: what upstream will be asked for, and
+	// so what is to be reserved and billed (MaxOutput, Choices, Stream, Input,
+	// Image). Model and WantUsage stay the client's. It is needed when
+	// Edits.Params were applied; NewTap takes its result. An error means that the
+	// override made the body unusable: the channel's fault, not the client's.
+	Reparse(r *Request, contentType string, body []byte) (*Request, error)
 
 	// NewTap makes the reader of one response.
 	NewTap(r *Request) Tap
