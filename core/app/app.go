@@ -1,0 +1,228 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/sluice-gateway/sluice/configs"
+	"github.com/sluice-gateway/sluice/core"
+	"github.com/sluice-gateway/sluice/core/cluster"
+	"github.com/sluice-gateway/sluice/core/config"
+	"github.com/sluice-gateway/sluice/core/inmem"
+	"github.com/sluice-gateway/sluice/core/ledger"
+	"github.com/sluice-gateway/sluice/core/llm"
+	"github.com/sluice-gateway/sluice/core/llm/claude"
+	"github.com/sluice-gateway/sluice/core/llm/gemini"
+	"github.com/sluice-gateway/sluice/core/llm/openai"
+	"github.com/sluice-gateway/sluice/core/llm/responses"
+	"github.com/sluice-gateway/sluice/core/provider"
+	"github.com/sluice-gateway/sluice/core/relay"
+	"github.com/sluice-gateway/sluice/core/store"
+	"github.com/sluice-gateway/sluice/core/telemetry"
+	"github.com/sluice-gateway/sluice/core/web"
+)
+
+// Options are what Run needs beside the configuration.
+type Options struct {
+	Config *config.Holder
+	Logger *slog.Logger
+	Demo   bool      // create root, channels and a token for a first try, and run the fake LLM
+	Out    io.Writer // where the demo prints its curl lines
+	// Listening is called with the address once the main listener takes requests.
+	Listening func(addr net.Addr)
+}
+
+// codecs is the table of wire formats.
+func codecs() llm.Codecs {
+	return llm.Codecs{
+		llm.OpenAI:    openai.New(),
+		llm.Responses: responses.New(),
+		llm.Claude:    claude.New(),
+		llm.Gemini:    gemini.New(),
+	}
+}
+
+// app is one running node. Fields are set by build in the order of the floors.
+type app struct {
+	Options
+	node     core.Node
+	registry *prometheus.Registry
+	metrics  *telemetry.Metrics
+	store    *store.Store
+	state    *cluster.State
+	ledger   *ledger.Ledger
+	relay    *relay.Relay
+	web      *web.Server
+
+	starting atomic.Bool
+	draining atomic.Bool
+	stops    []func(context.Context) error // in the order of their making
+}
+
+// Run builds a node, serves until ctx ends, drains and stops it. An error means
+// that it could not start or did not stop cleanly.
+func Run(ctx context.Context, o Options) error {
+	cfg := o.Config.Get()
+	node, err := identity(cfg, telemetry.Version())
+	if err != nil {
+		return err
+	}
+	a := &app{Options: o, node: node, registry: prometheus.NewRegistry()}
+	a.starting.Store(true)
+	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	a.metrics = telemetry.NewMetrics(a.registry)
+	a.metrics.BuildInfo.WithLabelValues(node.Version).Set(1)
+	if err := a.listenMetrics(cfg); err != nil {
+		return err
+	}
+	err = a.serve(ctx)
+	stopCtx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	return errors.Join(err, a.stop(stopCtx))
+}
+
+func (a *app) onStop(fn func(context.Context) error) { a.stops = append(a.stops, fn) }
+
+func (a *app) stop(ctx context.Context) error {
+	var errs []error
+	for i := len(a.stops) - 1; i >= 0; i-- {
+		if err := a.stops[i](ctx); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	a.stops = nil
+	return errors.Join(errs...)
+}
+
+// serve opens the main listener first, so that probes get an answer while the
+// database is awaited, then builds the rooms and serves until ctx ends.
+func (a *app) serve(ctx context.Context) error {
+	cfg := a.Config.Get()
+	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.Server.Listen)
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w; set PORT or server.listen to a free one", cfg.Server.Listen, err)
+	}
+	gate := &gate{}
+	gate.set(http.HandlerFunc(a.notReady))
+	srv := web.NewHTTPServer(cfg, gate, a.Logger)
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(ln) }()
+	a.onStop(func(context.Context) error { return srv.Close() })
+
+	if err := a.build(ctx, cfg); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	gate.set(a.web.Handler())
+	a.starting.Store(false)
+	a.Logger.Info("serving", "address", ln.Addr().String(), "node", a.node.Name, "node_id", a.node.ID, "role", a.node.Role, "version", a.node.Version, "database", a.store.Dialect())
+	if a.Demo {
+		if err := a.demo(ctx, ln.Addr()); err != nil {
+			return fmt.Errorf("demo: %w", err)
+		}
+	}
+	if a.Listening != nil {
+		a.Listening(ln.Addr())
+	}
+	select {
+	case err := <-served:
+		return fmt.Errorf("main listener: %w", err)
+	case <-ctx.Done():
+	}
+	return a.drain(srv)
+}
+
+// drain lets running requests end, within server.shutdown_timeout.
+func (a *app) drain(srv *http.Server) error {
+	limit := a.Config.Get().Server.ShutdownTimeout
+	a.draining.Store(true)
+	a.Logger.Info("draining: no new requests are taken", "limit", limit)
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	if err := srv.Shutdown(ctx); err != nil {
+		a.Logger.Warn("drain: the limit is over, running requests are cut", "error", err)
+		return nil
+	}
+	a.Logger.Info("drained")
+	return nil
+}
+
+// notReady answers while the rooms are being built.
+func (a *app) notReady(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	if r.URL.Path == "/livez" {
+		_, _ = io.WriteString(w, `{"status":"ok"}`)
+		return
+	}
+	w.Header().Set("Retry-After", "2")
+	w.WriteHeader(http.StatusServiceUnavailable)
+	_, _ = io.WriteString(w, `{"success":false,"message":"the node is starting","error":{"message":"the node is starting","type":"server_error","param":null,"code":"node_starting"}}`)
+}
+
+// gate is the handler that can be exchanged while the listener runs.
+type gate struct{ h atomic.Pointer[http.Handler] }
+
+func (g *gate) set(h http.Handler)                               { g.h.Store(&h) }
+func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) { (*g.h.Load()).ServeHTTP(w, r) }
+
+func (a *app) build(ctx context.Context, cfg *config.Config) error {
+	prices, err := ledger.LoadPrices(configs.Prices())
+	if err != nil {
+		return fmt.Errorf("built-in price list: %w", err)
+	}
+	catalogue, err := provider.Load(configs.Providers())
+	if err != nil {
+		return fmt.Errorf("provider catalogue: %w", err)
+	}
+	keys, err := store.NewKeyring(cfg.Secrets.Crypto, cfg.Secrets.CryptoOld)
+	if err != nil {
+		return fmt.Errorf("CRYPTO_SECRET: %w", err)
+	}
+	if err := a.openStore(ctx, cfg, keys); err != nil {
+		return err
+	}
+	if err := a.startState(ctx, cfg, keys, prices); err != nil {
+		return err
+	}
+	if err := a.startLedger(ctx); err != nil {
+		return err
+	}
+	transport, err := provider.NewTransport(provider.TransportOptions{Config: cfg.Relay})
+	if err != nil {
+		return fmt.Errorf("outbound transport: %w", err)
+	}
+	a.onStop(func(context.Context) error { transport.CloseIdleConnections(); return nil })
+	clients := web.NewClientIP(a.Config.Get)
+	a.relay = relay.New(relay.Options{
+		Snapshot: a.state.Snapshot, Tokens: a.state, Ledger: a.ledger, Codecs: codecs(), Providers: catalogue, Transport: transport,
+		Config: a.Config.Get, Describe: web.Describe, ClientIP: clients, Logger: a.Logger, Metrics: a.metrics,
+	})
+	a.web, err = web.New(web.Options{
+		Store: a.store, Relay: a.relay, Snapshot: a.state.Snapshot, Prices: prices, Config: a.Config.Get, Providers: catalogue,
+		Client: provider.NewClient(catalogue, transport), Ready: a.checks, Counters: inmem.NewCounters(inmem.Options{}), Node: a.node, Version: a.node.Version,
+		Logger: a.Logger, Metrics: a.metrics, MetricsHandler: promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{}), Now: time.Now,
+	})
+	return err
+}
+
+// goRun runs fn in a goroutine of the app's, which stop cancels and awaits.
+func (a *app) goRun(fn func(ctx context.Context)) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { fn(ctx) })
+	a.onStop(func(context.Context) error { cancel(); wg.Wait(); return nil })
+}
