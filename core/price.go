@@ -18,7 +18,12 @@ type Price struct {
 	PerCall         *Ratio // USD per call; wins over Ratio
 	AudioInputUSD   *Ratio // USD per 1M audio input tokens, absolute (Gemini)
 	Locked          bool   // built-in only: the Completion given here wins over a row's
-	Rev             Revision
+
+	// Built-in only: factors of PerCall by image size ("1024x1792") and by
+	// quality ("hd", or "hd 1024x1792" for one size). What is not named is 1.
+	Sizes, Qualities map[string]Ratio
+
+	Rev Revision
 }
 
 // Field selects one nullable field by the name of its option, for the views.

@@ -73,6 +73,7 @@ type Snapshot struct {
 
 	routes map[route][]*Tier
 	models map[string][]string // group -> sorted model names
+	prices *priceIndex
 }
 
 // Rows are the replicated rows that a snapshot is made of.
@@ -93,6 +94,7 @@ func NewSnapshot(rev Revision, epoch string, rows Rows, builtin map[string]*Pric
 	s := &Snapshot{Revision: rev, Epoch: epoch, At: time.Now(), Channels: rows.Channels, Groups: rows.Groups, Options: opts, Rows: rows,
 		Prices: overlayPrices(rows.Prices, builtin), routes: map[route][]*Tier{}, models: map[string][]string{}}
 	s.index()
+	s.prices = newPriceIndex(s.Prices, s.models)
 	return s, nil
 }
 
