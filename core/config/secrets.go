@@ -1,0 +1,131 @@
+package config
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/sluice-gateway/sluice/core"
+)
+
+// The files in the data folder that keep generated secrets.
+const (
+	sessionFile = "session_secret"
+	cryptoFile  = "crypto_secret"
+)
+
+// WithStoredSecrets returns c with its secrets complete. On SQLite a missing one
+// is read from the data folder, or generated there once with mode 0600. With
+// MySQL nothing is missing, since Load refuses that. It makes the data folder.
+func (c *Config) WithStoredSecrets() (*Config, error) {
+	if err := os.MkdirAll(c.Node.DataDir, 0o700); err != nil {
+		return nil, folderError(c, err)
+	}
+	out := *c
+	out.origins = maps.Clone(c.origins)
+	if out.origins == nil {
+		out.origins = map[string]Origin{}
+	}
+	for _, f := range []struct {
+		key, file string
+		value     *core.Secret
+	}{{"secrets.session", sessionFile, &out.Secrets.Session}, {"secrets.crypto", cryptoFile, &out.Secrets.Crypto}} {
+		if *f.value != "" {
+			continue
+		}
+		path := filepath.Join(c.Node.DataDir, f.file)
+		secret, err := storedSecret(path)
+		if err != nil {
+			return nil, folderError(c, err)
+		}
+		*f.value = secret
+		out.origins[f.key] = Origin{Source: SourceStored, Name: path}
+	}
+	return &out, nil
+}
+
+// storedSecret reads the file, or makes it. Of several processes that make it
+// at the same time all get the same secret.
+func storedSecret(path string) (core.Secret, error) {
+	secret, err := readSecret(path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return secret, err
+	}
+	random := make([]byte, 32)
+	rand.Read(random) // never fails
+	if err := writeOnce(path, hex.EncodeToString(random)+"\n"); err != nil {
+		return "", err
+	}
+	return readSecret(path)
+}
+
+func readSecret(path string) (core.Secret, error) {
+	data, err := readFile(path)
+	if err != nil {
+		return "", err
+	}
+	text := strings.TrimSpace(string(data))
+	if err := checkSecret(text); err != nil {
+		return "", fmt.Errorf("secret file %s %w; restore it from a backup (a new one cannot open what the old one sealed)", path, err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil && !errors.Is(err, fs.ErrPermission) && !errors.Is(err, errReadOnly) {
+		return "", err
+	}
+	return core.Secret(text), nil
+}
+
+// writeOnce makes path with its whole content, on disk, or leaves the file of
+// whoever was first.
+func writeOnce(path, content string) (err error) {
+	dir := filepath.Dir(path)
+	tmp, err := os.CreateTemp(dir, filepath.Base(path)+".*.tmp") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, ignoreMissing(os.Remove(tmp.Name()))) }()
+	_, writeErr := tmp.WriteString(content)
+	if err := errors.Join(writeErr, tmp.Sync(), tmp.Close()); err != nil {
+		return err
+	}
+	if err := os.Link(tmp.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
+		// A file system without links: the window for two makers is short.
+		if err := os.Rename(tmp.Name(), path); err != nil {
+			return err
+		}
+	}
+	return syncDir(dir)
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := d.Sync(); err != nil && !errors.Is(err, errors.ErrUnsupported) && !errors.Is(err, errInvalid) {
+		return err
+	}
+	return nil
+}
+
+// folderError says whose data folder it must be.
+func folderError(c *Config, err error) error {
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, errReadOnly) {
+		return fmt.Errorf("%s: %s: node.data_dir: %s cannot be written by user id %d: give it to that user (chown -R %d %s), or name another folder: %w",
+			"data folder", c.Origin("node.data_dir"), quote(c.Node.DataDir), os.Getuid(), os.Getuid(), c.Node.DataDir, err)
+	}
+	return fmt.Errorf("data folder: %w", err)
+}
