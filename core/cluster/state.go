@@ -20,7 +20,7 @@ import (
 // Source is what the state is read from. *store.Store implements it.
 type Source interface {
 	Revision(ctx context.Context) (epoch string, rev core.Revision, err error)
-	FetchAll(ctx context.Context) (epoch string, rev core.Revision, rows core.Rows, err error)
+	FetchAll(ctx context.Context) (store.FetchResult, error)
 	FetchSince(ctx context.Context, rev core.Revision) (store.FetchResult, error)
 	CredentialByHash(ctx context.Context, hashes [][]byte) (core.Credential, core.Revision, error)
 }
