@@ -51,6 +51,9 @@ func splitList(text string) []string {
 }
 
 func setList(out reflect.Value, list []string) error {
+	if len(list) == 0 {
+		return nil
+	}
 	switch p := out.Addr().Interface().(type) {
 	case *[]string:
 		*p = slices.Clone(list)
