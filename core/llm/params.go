@@ -31,3 +31,9 @@ func ParseParams(text []byte) (*Params, error) {
 	}
 	return p, nil
 }
+
+// ParamContext is what conditions can see beside the body.
+type ParamContext struct{ OriginalModel, UpstreamModel string }
+
+// Apply makes the changes.
+func (p *Params) Apply(body []byte, c ParamContext) ([]byte, error) { return body, nil }

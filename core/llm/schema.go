@@ -56,13 +56,25 @@ type childKey struct {
 // contradicts itself: tables are written in the source.
 func NewSchema(paths ...Path) *Schema { return newSchema(true, paths) }
 
+// Pick is a table with only some of its entries; the fields keep their numbers.
+func Pick(table []Path, fields ...Field) []Path {
+	out := make([]Path, len(table))
+	for _, f := range fields {
+		out[f] = table[f]
+	}
+	return out
+}
+
 // NewAnswerSchema builds a table for answers, which is lenient.
 func NewAnswerSchema(paths ...Path) *Schema { return newSchema(false, paths) }
 
 func newSchema(strict bool, paths []Path) *Schema {
 	s := &Schema{root: &node{field: -1}, fields: len(paths), strict: strict, names: make([]string, len(paths))}
 	for i, p := range paths {
-		s.names[i] = strings.ReplaceAll(p.At, ".#", "[]")
+		if p.At == "" {
+			continue
+		}
+		s.names[i] = plainName(p.At)
 		s.add(i, p)
 	}
 	s.root.finish()
@@ -133,15 +145,13 @@ func (n *node) finish() []int {
 }
 
 // Name is the path of a field as an error names it.
-func (s *Schema) Name(f Field) string {
-	name, _, _ := strings.Cut(s.names[f], "|")
-	if i := strings.LastIndexByte(s.names[f], '.'); i >= 0 && strings.Contains(s.names[f], "|") {
-		// only the spelling that comes first, in every segment
-		parts := strings.Split(s.names[f], ".")
-		for j, p := range parts {
-			parts[j], _, _ = strings.Cut(p, "|")
-		}
-		return strings.Join(parts, ".")
+func (s *Schema) Name(f Field) string { return s.names[f] }
+
+// plainName drops all spellings but the first.
+func plainName(at string) string {
+	segments := strings.Split(strings.ReplaceAll(at, ".#", "[]"), ".")
+	for i, seg := range segments {
+		segments[i], _, _ = strings.Cut(seg, "|")
 	}
-	return name
+	return strings.Join(segments, ".")
 }
