@@ -2,6 +2,7 @@ package harness
 
 import (
 	"bytes"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -67,6 +68,12 @@ func (a *API) Do(method, path string, body any) Reply {
 	if err != nil {
 		a.t.Fatalf("%s %s: %v", method, path, err)
 	}
+	for _, c := range resp.Cookies() {
+		Plant("session cookie", c.Value)
+	}
+	if what := FindCanary(raw); what != "" && !reveals(method, path) {
+		a.t.Fatalf("%s %s shows a secret: %s", method, path, what)
+	}
 	r := Reply{Status: resp.StatusCode, Header: resp.Header, Raw: raw}
 	_ = json.Unmarshal(raw, &r)
 	return r
@@ -92,6 +99,7 @@ func (a *API) Setup() {
 // Login logs in; the jar keeps the cookie.
 func (a *API) Login(name, password string) {
 	a.t.Helper()
+	Plant("password", password)
 	a.Must(http.MethodPost, "/api/user/login", map[string]any{"username": name, "password": password})
 }
 
@@ -104,10 +112,11 @@ func (a *API) Option(key string, value any) {
 // Channel makes a channel and returns its id.
 func (a *API) Channel(fields map[string]any) int64 {
 	a.t.Helper()
-	ch := map[string]any{"status": 1, "group": "default", "key": "upstream-key"}
+	ch := map[string]any{"status": 1, "group": "default", "key": "canary-channel-key-" + rand.Text()}
 	for k, v := range fields {
 		ch[k] = v
 	}
+	Plant("channel key", fmt.Sprint(ch["key"]))
 	a.Must(http.MethodPost, "/api/channel/", map[string]any{"mode": "single", "channel": ch})
 	var page struct {
 		Items []struct {
@@ -143,6 +152,7 @@ func (a *API) Token(fields map[string]any) (id int64, key string) {
 	if !strings.HasPrefix(out.Key, "sk-") {
 		out.Key = "sk-" + out.Key
 	}
+	Plant("API key", strings.TrimPrefix(out.Key, "sk-"))
 	return out.ID, out.Key
 }
 

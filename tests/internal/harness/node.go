@@ -187,7 +187,9 @@ func SpawnNode(t TB, o NodeOptions) *Node {
 	n.Cmd = cmd
 	go func() { n.err = cmd.Wait(); close(n.done) }()
 	t.Cleanup(func() {
+		metrics := n.metricsText()
 		n.Kill()
+		n.checkCanaries(metrics)
 		if strings.Contains(n.Log.String(), "DATA RACE") {
 			t.Fatalf("data race in the node:\n%s", n.Log)
 		}
