@@ -12,6 +12,9 @@ func TestRead(t *testing.T) {
 			t.Errorf("%s: %d bytes, %v", name, len(data), err)
 		}
 	}
+	if len(configs.Providers()) == 0 || len(configs.Prices()) == 0 {
+		t.Error("the catalogue or the prices are not in the build")
+	}
 	if _, err := configs.Read("missing.yaml"); err == nil {
 		t.Error("a missing file was read")
 	}
