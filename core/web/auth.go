@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/sluice-gateway/sluice/core"
 )
@@ -78,8 +79,16 @@ func (s *Server) bySession(c *call) error {
 		return err
 	}
 	c.session, c.user = session, user
+	if now := s.o.Now(); now.Sub(session.LastSeenAt) > touchEvery {
+		if err := s.o.Store.TouchSession(c.ctx(), id, now); err != nil {
+			s.o.Logger.Debug("use of a session not noted", "user_id", user.ID, "error", err)
+		}
+	}
 	return nil
 }
+
+// touchEvery is how fresh a session's last use is kept: not a write a request.
+const touchEvery = 5 * time.Minute
 
 func (s *Server) byAccessToken(c *call, bearer string) error {
 	c.authCode = ""

@@ -116,6 +116,8 @@ func (s *Server) routes() []route {
 		s.groupRoutes(),
 		s.modelsMetaRoutes(),
 		s.pricingRoutes(),
+		s.auditRoutes(),
+		s.selftestRoutes(),
 	} {
 		all = append(all, part...)
 	}

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -33,6 +34,8 @@ type Server struct {
 	fallback core.Counters // counts while Options.Counters fails
 	login    *loginGuard
 	isSetUp  atomic.Bool // a root was seen; there is no way back
+	views    sync.Mutex  // one change of prices or groups at a time
+	probes   probes
 }
 
 // New makes a Server. The error names what is missing.
