@@ -53,6 +53,12 @@ type Reservation struct {
 	Special  bool  // the factor came from GroupGroupRatio
 	Free     bool
 	TokenHas bool // the token's balance is limited and was charged too
+
+	// ChannelID is the channel that is being tried, if the relay says so: what a
+	// crash leaves open is booked on it. Set it before Extend, by the same goroutine.
+	ChannelID int64
+	// State is the ledger's own; everybody else leaves it alone.
+	State any
 }
 
 // Outcome is how a request ended.
