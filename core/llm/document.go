@@ -258,6 +258,24 @@ func (d *Document) Empty(v Value) bool {
 	return len(bytes.TrimLeft(d.body[v.Start+1:v.End-1], " \t\r\n")) == 0
 }
 
+// Each calls f with the place of every element of an array.
+func (d *Document) Each(v Value, f func(Value) error) error {
+	if v.Kind != Array {
+		return nil
+	}
+	sc := scanner{b: d.body}
+	for i := sc.space(v.Start + 1); i < v.End-1; {
+		end := sc.skip(i, false, 1)
+		if err := f(Value{Kind: kindOf(d.body[i]), Start: i, End: end}); err != nil {
+			return err
+		}
+		if i = sc.space(end); d.body[i] == ',' {
+			i = sc.space(i + 1)
+		}
+	}
+	return nil
+}
+
 func kindOf(c byte) Kind {
 	switch c {
 	case '{':

@@ -84,7 +84,7 @@ func WithRequestID(message, id string) string {
 // OpenAIError is the error body of OpenAI's formats.
 func OpenAIError(e Error) []byte {
 	b := append(make([]byte, 0, 256), `{"error":{"message":`...)
-	b = AppendQuoted(b, WithRequestID(e.text(), e.RequestID))
+	b = AppendQuoted(b, WithRequestID(e.Text(), e.RequestID))
 	b = append(b, `,"type":`...)
 	b = AppendQuoted(b, e.Type)
 	b = append(b, `,"param":`...)
@@ -101,8 +101,8 @@ func appendParam(b []byte, param string) []byte {
 	return AppendQuoted(b, param)
 }
 
-// text is the message, or the status' name where there is none.
-func (e Error) text() string {
+// Text is the message, or the status' name where there is none.
+func (e Error) Text() string {
 	if e.Message != "" {
 		return e.Message
 	}

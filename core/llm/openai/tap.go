@@ -68,7 +68,6 @@ var answerSchema = llm.NewAnswerSchema(
 type tap struct {
 	llm.Answer
 	r     *llm.Request
-	whole bool  // a whole body was seen
 	ends  int64 // finish reasons so far
 	extra llm.Usage
 }
@@ -100,17 +99,19 @@ func (t *tap) Event(data []byte) llm.Verdict {
 		t.ends++
 		t.Finished = t.Finished || t.ends >= t.r.Choices
 	}
-	if typ := d.Value(aType); typ.Kind == llm.String {
-		return t.typed(d.Text(typ), before)
+	typ := d.Value(aType)
+	if d.IsText(typ, "error") {
+		return llm.Failed
 	}
-	if usage.Kind == llm.Object && !t.r.WantUsage && pureUsage(d) && t.hasUsageChunk() {
-		return llm.Withhold
+	switch t.r.Operation {
+	case llm.OpChat, llm.OpCompletions:
+		if usage.Kind == llm.Object && !t.r.WantUsage && pureUsage(d) {
+			return llm.Withhold
+		}
+	default:
+		t.typed(d.Text(typ), before)
 	}
 	return llm.Pass
-}
-
-func (t *tap) hasUsageChunk() bool {
-	return t.r.Operation == llm.OpChat || t.r.Operation == llm.OpCompletions
 }
 
 // pureUsage reports whether a chunk carries usage and nothing for the client: no
@@ -120,28 +121,20 @@ func pureUsage(d *llm.Document) bool {
 	return c.Kind <= llm.Null || c.Kind == llm.Array && d.Empty(c)
 }
 
-// typed are the events of image, transcription and speech streams.
-// before is the output counted up to then: a closing event repeats the text.
-func (t *tap) typed(typ string, before llm.Tally) llm.Verdict {
-	if typ == "error" {
-		return llm.Failed
+// typed are the events of image, transcription and speech streams. before is
+// the output counted up to then: a closing event repeats the text.
+func (t *tap) typed(typ string, before llm.Tally) {
+	if !strings.HasSuffix(typ, ".done") && !strings.HasSuffix(typ, ".completed") {
+		return
 	}
-	switch t.r.Operation {
-	case llm.OpChat, llm.OpCompletions:
-	default:
-		if strings.HasSuffix(typ, ".done") || strings.HasSuffix(typ, ".completed") {
-			t.Finished = true
-			if before != (llm.Tally{}) {
-				t.Output = before
-			}
-		}
+	t.Finished = true
+	if before != (llm.Tally{}) {
+		t.Output = before
 	}
-	return llm.Pass
 }
 
 // Body implements llm.Tap.
 func (t *tap) Body(contentType string, body []byte) {
-	t.whole = true
 	if !t.Read(answerSchema, body) {
 		t.Finished = !llm.IsJSON(contentType)
 		if t.Finished && llm.IsText(contentType) && t.r.Operation != llm.OpSpeech {
