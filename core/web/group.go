@@ -1,3 +1,24 @@
 package web
 
-func (s *Server) groupRoutes() []route { return nil }
+import (
+	"maps"
+	"slices"
+)
+
+func (s *Server) groupRoutes() []route {
+	return []route{
+		{method: "GET", path: "/api/group/", caller: callAdmin, handler: s.listGroups},
+	}
+}
+
+// listGroups names the groups that have a ratio.
+func (s *Server) listGroups(c *call) error {
+	names := []string{}
+	groups := s.snapshot().Groups
+	for _, name := range slices.Sorted(maps.Keys(groups)) {
+		if groups[name].HasRatio {
+			names = append(names, name)
+		}
+	}
+	return c.ok(names)
+}
