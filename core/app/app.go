@@ -201,18 +201,18 @@ func (a *app) build(ctx context.Context, cfg *config.Config) error {
 	if err := a.startLedger(ctx); err != nil {
 		return err
 	}
-	transport, err := provider.NewTransport(provider.TransportOptions{Config: cfg.Relay})
-	if err != nil {
-		return fmt.Errorf("outbound transport: %w", err)
-	}
+	transport := provider.NewTransport(provider.TransportOptions{
+		Policy: provider.Policy{Networks: cfg.Relay.UpstreamNetworks}, ConnectTimeout: cfg.Relay.ConnectTimeout, TLSInsecureSkipVerify: cfg.Relay.TLSInsecureSkipVerify,
+		MaxIdleConns: cfg.Relay.MaxIdleConns, MaxIdleConnsPerHost: cfg.Relay.MaxIdleConnsPerHost, IdleConnTimeout: cfg.Relay.IdleConnTimeout, UseEnvProxy: cfg.Relay.UseEnvProxy,
+	})
 	a.onStop(func(context.Context) error { transport.CloseIdleConnections(); return nil })
-	clients := web.NewClientIP(a.Config.Get)
+	formats := codecs()
 	a.relay = relay.New(relay.Options{
-		Snapshot: a.state.Snapshot, Tokens: a.state, Ledger: a.ledger, Codecs: codecs(), Providers: catalogue, Transport: transport,
-		Config: a.Config.Get, Describe: web.Describe, ClientIP: clients, Logger: a.Logger, Metrics: a.metrics,
+		Snapshot: a.state.Snapshot, Tokens: a.state, Ledger: a.ledger, Codecs: formats, Providers: catalogue, Transport: transport,
+		Config: a.Config.Get, Describe: web.Describe, ClientIP: web.NewClientIP(a.Config.Get), Logger: a.Logger, Metrics: a.metrics,
 	})
 	a.web, err = web.New(web.Options{
-		Store: a.store, Relay: a.relay, Snapshot: a.state.Snapshot, Prices: prices, Config: a.Config.Get, Providers: catalogue,
+		Store: a.store, Keys: keys, Relay: a.relay, Codecs: formats, Snapshot: a.state.Snapshot, Prices: prices, Config: a.Config.Get, Providers: catalogue,
 		Client: provider.NewClient(catalogue, transport), Ready: a.checks, Counters: inmem.NewCounters(inmem.Options{}), Node: a.node, Version: a.node.Version,
 		Logger: a.Logger, Metrics: a.metrics, MetricsHandler: promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{}), Now: time.Now,
 	})
