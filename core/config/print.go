@@ -7,6 +7,8 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Entry is one effective value for display.
@@ -72,13 +74,23 @@ func (c *Config) Print(w io.Writer) error {
 			fmt.Fprintf(b, "%s%s:\n", strings.Repeat("  ", depth), part)
 		}
 		section = section[:len(path)]
-		fmt.Fprintf(b, "%-50s # %s\n", strings.Repeat("  ", len(path))+name+": "+e.Value, e.Origin)
+		fmt.Fprintf(b, "%-50s # %s\n", strings.Repeat("  ", len(path))+name+": "+e.Value, comment(e.Origin.String()))
 	}
 	if len(c.notices) > 0 {
 		fmt.Fprintln(b, "\n# Notices:")
 		for _, n := range c.notices {
-			fmt.Fprintf(b, "# %s\n", n)
+			fmt.Fprintf(b, "# %s\n", comment(n.String()))
 		}
 	}
 	return b.Flush()
+}
+
+// comment makes a text fit for one line: names of variables and files are the
+// machine's.
+func comment(text string) string {
+	if strings.ContainsFunc(text, func(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }) {
+		quoted := strconv.QuoteToASCII(text)
+		return quoted[1 : len(quoted)-1]
+	}
+	return text
 }

@@ -19,7 +19,7 @@ const minRegistered = 8
 var redacted = []byte("[redacted]")
 
 // pattern is a shape that secrets have. A line is searched for it only if it
-// holds one of the hints.
+// holds one of the hints: that keeps a line without secrets cheap.
 type pattern struct {
 	hints [][]byte
 	shape *regexp.Regexp
@@ -27,6 +27,9 @@ type pattern struct {
 }
 
 func patterns() []pattern {
+	// What may stand before a secret: no part of a word, or an escape of JSON or
+	// of Go's quotes, whose letter must not count as part of the word.
+	const before = `(^|[^A-Za-z0-9_\\]|\\\\|\\[abfnrtv"/]|\\u[0-9a-fA-F]{4}|\\x[0-9a-fA-F]{2})`
 	hints := func(words ...string) [][]byte {
 		out := make([][]byte, len(words))
 		for i, w := range words {
@@ -38,24 +41,13 @@ func patterns() []pattern {
 		// user:password@tcp(…), as go-sql-driver writes it.
 		{hints("@tcp(", "@unix("), regexp.MustCompile(`[^\s"'=]*:[^\s"]*@(tcp|unix)\(`), []byte("[redacted]@$1(")},
 		// scheme://user:password@host
-		{hints("://"), regexp.MustCompile(`://[^/\s"'@]*:[^/\s"'@]*@`), []byte("://[redacted]@")},
-		{hints("earer", "EARER"), regexp.MustCompile(`(?i)\b(bearer)(\s+|%20|\+)[A-Za-z0-9._~+/=-]{6,}`), []byte("$1 [redacted]")},
-		{hints("asic ", "ASIC "), regexp.MustCompile(`(?i)\b(basic)\s+[A-Za-z0-9+/=]{8,}`), []byte("$1 [redacted]")},
-		{hints("sk-"), regexp.MustCompile(`\bsk-[A-Za-z0-9_-]{6,}`), []byte("sk-[redacted]")},
-		// Parameters of URLs and forms, and headers and fields that name a secret.
-		{
-			hints("=", ":"),
-			regexp.MustCompile(`(?i)\b((?:x-)?(?:goog-)?(?:api[-_]?)?key|(?:access[-_]?|refresh[-_]?|id[-_]?|auth[-_]?)?token|(?:client[-_]?|session[-_]?|crypto[-_]?)?secret|password|passwd|pwd|signature|cookie|session)=([^\s&"'\\,;)]+)`),
-			[]byte("$1=[redacted]"),
-		},
-		{
-			hints("uthorization", "ookie", "assword", "ecret", "key", "Key", "token", "Token"),
-			regexp.MustCompile(`(?i)(\\?"(?:authorization|proxy-authorization|(?:set-)?cookie|password|(?:client[-_]?|session[-_]?|crypto[-_]?)?secret|(?:x-)?(?:goog-)?api[-_]?key|(?:access|refresh)[-_]?token)\\?"\s*:\s*\\?")[^"\\]+`),
-			[]byte("${1}[redacted]"),
-		},
+		{hints("@"), regexp.MustCompile(`://[^/\s"'@]*:[^/\s"'@]*@`), []byte("://[redacted]@")},
+		{hints("earer", "EARER"), regexp.MustCompile(before + `((?i:bearer))(?:\s+|%20|\+)[A-Za-z0-9._~+/=-]{6,}`), []byte("$1$2 [redacted]")},
+		{hints("asic ", "ASIC "), regexp.MustCompile(before + `((?i:basic))\s+[A-Za-z0-9+/=]{8,}`), []byte("$1$2 [redacted]")},
+		{hints("sk-"), regexp.MustCompile(before + `sk-[A-Za-z0-9_-]{6,}`), []byte("${1}sk-[redacted]")},
 		// Keys of vendors, and our own 48 characters without their prefix.
-		{hints("AIza", "gsk_", "xai-", "AKIA"), regexp.MustCompile(`\b(AIza|gsk_|xai-|AKIA)[A-Za-z0-9_-]{12,}`), []byte("${1}[redacted]")},
-		{nil, regexp.MustCompile(`\b[A-Za-z0-9]{48}\b`), redacted},
+		{hints("AIza", "gsk_", "xai-", "AKIA"), regexp.MustCompile(before + `(AIza|gsk_|xai-|AKIA)[A-Za-z0-9_-]{12,}`), []byte("$1${2}[redacted]")},
+		{nil, regexp.MustCompile(before + `[A-Za-z0-9]{48}\b`), []byte("${1}[redacted]")},
 	}
 }
 
@@ -123,7 +115,7 @@ func spellings(s string) [][]byte {
 func (r *Redactor) Bytes(line []byte) []byte {
 	for _, secret := range *r.registered.Load() {
 		if bytes.Contains(line, secret) {
-			line = bytes.ReplaceAll(line, secret, redacted)
+			line = replaceWhole(line, secret)
 		}
 	}
 	for i := range r.patterns {
@@ -138,11 +130,29 @@ func (r *Redactor) Bytes(line []byte) []byte {
 			line = p.shape.ReplaceAll(line, p.with)
 		}
 	}
-	return line
+	return redactFields(line)
 }
 
 // String is Bytes for a text.
 func (r *Redactor) String(text string) string { return string(r.Bytes([]byte(text))) }
+
+// replaceWhole replaces secret, but not where its first letter belongs to an
+// escape: that is another text, and the escape would be broken.
+func replaceWhole(line, secret []byte) []byte {
+	var out []byte
+	for {
+		at := bytes.Index(line, secret)
+		if at < 0 {
+			return append(out, line...)
+		}
+		slashes := at - len(bytes.TrimRight(line[:at], `\`))
+		if slashes%2 == 1 {
+			out, line = append(out, line[:at+1]...), line[at+1:]
+			continue
+		}
+		out, line = append(append(out, line[:at]...), redacted...), line[at+len(secret):]
+	}
+}
 
 func containsAny(line []byte, words [][]byte) bool {
 	for _, w := range words {
