@@ -5,7 +5,6 @@
 GO      = go
 VERSION = $$(git describe --tags --always --dirty 2>/dev/null || echo dev)
 PACKAGE = github.com/sluice-gateway/sluice
-SOURCES = cmd configs core deploy plugins sdk tests wasm
 
 # Time for each fuzz target.
 FUZZTIME = 60s
@@ -25,7 +24,7 @@ test:
 test-long: test fuzz
 
 lint:
-	@out=$$(gofmt -l $(SOURCES)); if [ -n "$$out" ]; then echo "gofmt -w is needed for:"; echo "$$out"; exit 1; fi
+	@out=$$(find . -name node_modules -prune -o -name '*.go' -exec gofmt -l {} +); if [ -n "$$out" ]; then echo "gofmt -w is needed for:"; echo "$$out"; exit 1; fi
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
 	$(GO) tool go-errorlint ./...

@@ -12,9 +12,8 @@ import (
 	"github.com/sluice-gateway/sluice/core/llm"
 )
 
-// The bounds of channel tests.
+// The bounds of a run over all channels; one test is bounded by the client.
 const (
-	probeTimeout  = time.Minute      // of one test, and of one list of models
 	probesTimeout = 30 * time.Minute // of a run over all channels
 	probesAtOnce  = 4
 )
@@ -136,27 +135,14 @@ func (s *Server) probeAll(ctx context.Context, task string) {
 }
 
 // probe sends one small request through a channel and notes the response time.
+// Model and endpoint type may be empty: the provider client then chooses.
 func (s *Server) probe(ctx context.Context, ch *core.Channel, model, endpoint string, stream bool) (time.Duration, error) {
-	if model == "" {
-		model = ch.TestModel
-	}
-	if model == "" && len(ch.Models) > 0 {
-		model = ch.Models[0]
-	}
-	if model == "" {
-		return 0, invalidField("model", "the channel has no models; name one")
-	}
-	op, err := s.probeOperation(ch.Type, model, endpoint, stream)
+	op, err := operationOf(endpoint)
 	if err != nil {
 		return 0, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
-	defer cancel()
 	took, err := s.o.Client.Test(ctx, ch, model, op, stream)
 	if err != nil {
-		if ctx.Err() == context.DeadlineExceeded {
-			err = core.WrapError(core.CodeUpstreamTimeout, err, "upstream did not answer within %s", probeTimeout)
-		}
 		return took, err
 	}
 	if err := s.o.Store.SetChannelTest(ctx, ch.ID, took, s.o.Now()); err != nil {
@@ -165,48 +151,19 @@ func (s *Server) probe(ctx context.Context, ch *core.Channel, model, endpoint st
 	return took, nil
 }
 
-// probeOperation is what a test asks for: the endpoint type's operation, else
-// what the model's name suggests, else the first that the provider takes.
-func (s *Server) probeOperation(typ int, model, endpoint string, stream bool) (llm.Operation, error) {
-	row, ok := s.o.Providers.Row(typ)
-	if !ok {
-		return "", core.Errorf(core.CodeChannelConfig, "type %d is no channel type of the provider catalogue", typ)
+// operationOf is the operation that New API's name of an endpoint type stands for.
+func operationOf(endpoint string) (llm.Operation, error) {
+	if endpoint == "" {
+		return "", nil
 	}
-	if endpoint != "" {
-		i := slices.IndexFunc(endpointTypes, func(e endpointType) bool { return e.name == endpoint })
-		if i < 0 {
-			names := make([]string, len(endpointTypes))
-			for i, e := range endpointTypes {
-				names[i] = e.name
-			}
-			return "", invalidField("endpoint_type", "must be one of "+strings.Join(names, ", "))
-		}
-		op := endpointTypes[i].op
-		if !row.Supports(op) {
-			return "", core.Errorf(core.CodeConvert, "channels of type %s do not take %s", row.Name, endpoint)
-		}
-		return streamed(op, stream), nil
-	}
-	kind := kindOfModel(model)
+	var names []string
 	for _, e := range endpointTypes {
-		if e.name == kind && row.Supports(e.op) {
+		if e.name == endpoint {
 			return e.op, nil
 		}
+		names = append(names, e.name)
 	}
-	for _, e := range endpointTypes {
-		if row.Supports(e.op) {
-			return streamed(e.op, stream), nil
-		}
-	}
-	return "", core.Errorf(core.CodeConvert, "channels of type %s take nothing that can be tested", row.Name)
-}
-
-// streamed is op with the stream in the path where the format has it there.
-func streamed(op llm.Operation, stream bool) llm.Operation {
-	if op == llm.OpGenerate && stream {
-		return llm.OpStreamGenerate
-	}
-	return op
+	return "", invalidField("endpoint_type", "must be one of "+strings.Join(names, ", "))
 }
 
 func (s *Server) fetchModels(c *call) error {
@@ -240,9 +197,7 @@ func (s *Server) fetchModelsOf(c *call) error {
 }
 
 func (s *Server) replyModels(c *call, ch *core.Channel) error {
-	ctx, cancel := context.WithTimeout(c.ctx(), probeTimeout)
-	defer cancel()
-	models, err := s.o.Client.Models(ctx, ch)
+	models, err := s.o.Client.Models(c.ctx(), ch)
 	if err != nil {
 		return err
 	}
