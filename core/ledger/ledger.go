@@ -16,6 +16,7 @@ import (
 	"github.com/sluice-gateway/sluice/core/config"
 	"github.com/sluice-gateway/sluice/core/llm"
 	"github.com/sluice-gateway/sluice/core/store"
+	"github.com/sluice-gateway/sluice/core/telemetry"
 )
 
 // Store is what the ledger needs of the database; *store.Store has it. Every
@@ -33,7 +34,7 @@ type Store interface {
 type Options struct {
 	Store    Store
 	Logger   *slog.Logger
-	Metrics  any                   // optional
+	Metrics  *telemetry.Metrics    // optional
 	Config   func() config.Billing // read anew for each use
 	ErrorLog func() bool           // optional: failed requests get a row in the usage log
 	NodeID   string
@@ -49,7 +50,7 @@ type Options struct {
 // and end with Close once no request is under way.
 type Ledger struct {
 	o      Options
-	meters meters
+	meters *meters
 	lanes  *lanes
 	single bool // the database has one writer: all accounts share a lane
 
@@ -155,7 +156,7 @@ func (l *Ledger) Reserve(ctx context.Context, q core.ReserveRequest) (*core.Rese
 	}
 	r.Free = r.Free || isFree(&r.Price, r.Group)
 	if r.Free || st.off {
-		l.meters.open(1)
+		l.meters.open.Inc()
 		return r, nil
 	}
 	if l.settles.len() >= l.o.MaxPending {
@@ -180,7 +181,7 @@ func (l *Ledger) Reserve(ctx context.Context, q core.ReserveRequest) (*core.Rese
 		return nil, err
 	}
 	r.Amount = granted
-	l.meters.open(1)
+	l.meters.open.Inc()
 	return r, nil
 }
 
@@ -289,9 +290,8 @@ func (l *Ledger) Settle(ctx context.Context, r *core.Reservation, o core.Outcome
 		l.o.Logger.ErrorContext(ctx, "reservation settled twice", "request_id", r.Request.RequestID)
 		return core.Charge{}
 	}
-	l.meters.open(-1)
+	l.meters.open.Dec()
 	quota := l.quote(r, &o.Usage)
-	l.meters.spent(quota)
 	row := l.consumed(r, &o, quota)
 	if st.off {
 		l.log(row)
@@ -313,7 +313,7 @@ func (l *Ledger) Refund(ctx context.Context, r *core.Reservation, o core.Outcome
 		l.o.Logger.ErrorContext(ctx, "reservation refunded after its end", "request_id", r.Request.RequestID)
 		return
 	}
-	l.meters.open(-1)
+	l.meters.open.Dec()
 	if o.Err != nil && l.o.ErrorLog() {
 		l.log(l.failed(r, &o))
 	}

@@ -57,7 +57,7 @@ func (l *Ledger) log(e *logEntry) {
 		q.head = (q.head + 1) % len(q.ring)
 		q.n--
 		q.dropped++
-		l.meters.dropped(1)
+		l.meters.dropped.Inc()
 	}
 	if q.n == len(q.ring) {
 		q.grow()
@@ -67,7 +67,7 @@ func (l *Ledger) log(e *logEntry) {
 	full := q.n >= batch
 	n := q.n + len(q.batch)
 	q.mu.Unlock()
-	l.meters.logs(n)
+	l.meters.logs.Set(float64(n))
 	if full {
 		select {
 		case q.wake <- struct{}{}:
@@ -172,13 +172,13 @@ func (l *Ledger) logPass(ctx context.Context) bool {
 	for {
 		batch := l.logs.next(l.o.Config().LogBatch)
 		if len(batch) == 0 {
-			l.meters.logs(0)
+			l.meters.logs.Set(float64(0))
 			return true
 		}
 		if !l.writeLogs(ctx, batch) {
 			return false
 		}
-		l.meters.logs(l.logs.done())
+		l.meters.logs.Set(float64(l.logs.done()))
 	}
 }
 
@@ -209,7 +209,7 @@ func (l *Ledger) writeLogs(ctx context.Context, batch []core.UsageLog) bool {
 			l.logs.mu.Unlock()
 			return false
 		default:
-			l.meters.dropped(1)
+			l.meters.dropped.Inc()
 			l.o.Logger.ErrorContext(ctx, "usage log row refused", "request_id", batch[i].RequestID, "error", err)
 		}
 	}

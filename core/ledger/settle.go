@@ -61,7 +61,7 @@ func (l *Ledger) book(ctx context.Context, s *settlement) {
 
 func (l *Ledger) later(s *settlement) {
 	l.settles.push(s)
-	l.meters.pending(l.settles.len())
+	l.meters.pending.Set(float64(l.settles.len()))
 }
 
 // try books once. Exactly-once is the store's: it settles open leases only, so a
@@ -206,7 +206,7 @@ func (l *Ledger) settlePass(ctx context.Context) bool {
 		return false
 	}
 	done := l.bookAll(ctx)
-	l.meters.pending(l.settles.len())
+	l.meters.pending.Set(float64(l.settles.len()))
 	if l.recoverWanted.Load() {
 		if err := l.recover(ctx); err != nil {
 			return false
@@ -296,6 +296,7 @@ func (l *Ledger) recoverLeases(ctx context.Context, open []store.Lease) (settled
 		switch {
 		case err == nil && done:
 			settled++
+			l.meters.quota.Add(float64(x.Spent))
 			l.log(l.recovered(&x, &d))
 		case err == nil: // another process was faster
 		case away(err) || ctx.Err() != nil:
