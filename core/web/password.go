@@ -56,7 +56,7 @@ func verifyPassword(stored, password core.Secret) (ok, stale bool) {
 	switch {
 	case strings.HasPrefix(hash, "$argon2id$"):
 		params, _, _, err := argon2id.DecodeHash(hash)
-		if err != nil || params.Memory > maxHashMemory || params.Iterations > 64 {
+		if err != nil || !sane(params) {
 			break
 		}
 		ok, err := argon2id.ComparePasswordAndHash(password.Reveal(), hash)
@@ -67,6 +67,11 @@ func verifyPassword(stored, password core.Secret) (ok, stale bool) {
 	}
 	_, _ = argon2id.ComparePasswordAndHash(password.Reveal(), noHash)
 	return false, false
+}
+
+// sane refuses what the library would panic on, and what would cost too much.
+func sane(p *argon2id.Params) bool {
+	return p.Memory <= maxHashMemory && p.Iterations >= 1 && p.Iterations <= 64 && p.Parallelism >= 1 && p.SaltLength >= 8 && p.KeyLength >= 16 && p.KeyLength <= 128
 }
 
 // Hashing takes memory and a core: few at once, and a queue that ends.
