@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/bits"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -274,6 +275,110 @@ func (d *Document) Each(v Value, f func(Value) error) error {
 		}
 	}
 	return nil
+}
+
+// Members calls f with every member of an object: its key, where the key
+// begins, and its value.
+func (d *Document) Members(v Value, f func(key string, at int, v Value) error) error {
+	if v.Kind != Object {
+		return nil
+	}
+	sc := scanner{b: d.body}
+	for i := sc.space(v.Start + 1); i < v.End-1; {
+		at := i
+		behind, wide, shrink := sc.str(i + 1)
+		key := string(d.body[at+1 : behind-1])
+		if wide|shrink != 0 {
+			key = unquote(d.body[at:behind])
+		}
+		i = sc.space(sc.space(behind) + 1)
+		end := sc.skip(i, false, 1)
+		if err := f(key, at, Value{Kind: kindOf(d.body[i]), Start: i, End: end}); err != nil {
+			return err
+		}
+		if i = sc.space(end); d.body[i] == ',' {
+			i = sc.space(i + 1)
+		}
+	}
+	return nil
+}
+
+// root is the place of the whole value.
+func (d *Document) root() Value {
+	v := Value{Kind: d.Root, Start: d.start(), End: len(d.body)}
+	for d.body[v.End-1] <= ' ' {
+		v.End--
+	}
+	return v
+}
+
+// duplicate is a key that occurs twice in one object, wherever that stands; ""
+// without. The body was scanned before.
+func (d *Document) duplicate() string {
+	f := keyFinder{scanner: scanner{b: d.body}}
+	f.value(d.start())
+	return f.twice
+}
+
+// keyFinder is one pass that compares the keys of each object.
+type keyFinder struct {
+	scanner
+	keys  []string // of the open objects, the innermost last
+	twice string
+}
+
+// manyKeys is the size of an object from which a map is cheaper than a list.
+const manyKeys = 16
+
+func (f *keyFinder) value(i int) int {
+	switch f.b[i] {
+	case '{':
+		return f.object(i)
+	case '[':
+		for i = f.space(i + 1); f.b[i] != ']'; {
+			i = f.space(f.value(i))
+			if f.b[i] == ',' {
+				i = f.space(i + 1)
+			}
+		}
+		return i + 1
+	}
+	return f.skip(i, false, 0)
+}
+
+func (f *keyFinder) object(i int) int {
+	base := len(f.keys)
+	var many map[string]bool
+	for i = f.space(i + 1); f.b[i] != '}'; {
+		end, wide, shrink := f.str(i + 1)
+		key := string(f.b[i+1 : end-1])
+		if wide|shrink != 0 {
+			key = unquote(f.b[i:end])
+		}
+		switch own := f.keys[base:]; {
+		case many != nil:
+			if many[key] {
+				f.twice = key
+			}
+			many[key] = true
+		case slices.Contains(own, key):
+			f.twice = key
+		case len(own) < manyKeys:
+			f.keys = append(f.keys, key)
+		default:
+			many = make(map[string]bool, 4*manyKeys)
+			for _, k := range own {
+				many[k] = true
+			}
+			many[key] = true
+		}
+		i = f.space(f.value(f.space(f.space(end) + 1)))
+		if f.b[i] == ',' {
+			i = f.space(i + 1)
+		}
+	}
+	f.keys = f.keys[:base]
+	return i + 1
 }
 
 func kindOf(c byte) Kind {

@@ -10,7 +10,7 @@ func (s *Splices) Model(r *Request, f Field, e Edits) {
 	if v := d.Value(f); v.Kind != Absent {
 		s.Replace(v, Quote(e.Model))
 	} else {
-		s.First(d, Value{Start: d.start(), End: len(d.body)}, "model", Quote(e.Model))
+		s.First(d, d.root(), "model", Quote(e.Model))
 	}
 }
 
