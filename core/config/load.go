@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"maps"
+	"os"
 
 	"github.com/knadh/koanf/v2"
 
@@ -16,6 +17,12 @@ type Sources struct {
 	Env    []string          // os.Environ()
 	DotEnv string            // path of a .env file, which need not exist; "" = none
 	Flags  map[string]string // port, log-dir, data-dir: those that were given
+}
+
+// FromProcess is what a command reads: the process's environment and the .env
+// file of the working folder, beside the file and the flags.
+func FromProcess(file string, flags map[string]string) Sources {
+	return Sources{File: file, Env: os.Environ(), DotEnv: ".env", Flags: flags}
 }
 
 // Load reads all sources and returns the effective configuration, or Problems

@@ -9,7 +9,10 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+
+	"github.com/go-sql-driver/mysql"
 
 	"github.com/sluice-gateway/sluice/core"
 )
@@ -27,6 +30,19 @@ func (c *Config) WithStoredSecrets() (*Config, error) {
 	if err := os.MkdirAll(c.Node.DataDir, 0o700); err != nil {
 		return nil, folderError(c, err)
 	}
+	return c.withSecrets(keepSecret)
+}
+
+// ReadStoredSecrets is WithStoredSecrets for looking only: it makes nothing, and
+// leaves a secret empty that does not exist yet.
+func (c *Config) ReadStoredSecrets() (*Config, error) {
+	return c.withSecrets(func(path string) (core.Secret, error) {
+		secret, err := readSecret(path)
+		return secret, ignoreMissing(err)
+	})
+}
+
+func (c *Config) withSecrets(get func(path string) (core.Secret, error)) (*Config, error) {
 	out := *c
 	out.origins = maps.Clone(c.origins)
 	if out.origins == nil {
@@ -40,29 +56,59 @@ func (c *Config) WithStoredSecrets() (*Config, error) {
 			continue
 		}
 		path := filepath.Join(c.Node.DataDir, f.file)
-		secret, err := storedSecret(path)
+		secret, err := get(path)
 		if err != nil {
 			return nil, folderError(c, err)
 		}
-		*f.value = secret
-		out.origins[f.key] = Origin{Source: SourceStored, Name: path}
+		if *f.value = secret; secret != "" {
+			out.origins[f.key] = Origin{Source: SourceStored, Name: path}
+		}
 	}
 	return &out, nil
 }
 
-// storedSecret reads the file, or makes it. Of several processes that make it
-// at the same time all get the same secret.
-func storedSecret(path string) (core.Secret, error) {
-	secret, err := readSecret(path)
-	if !errors.Is(err, fs.ErrNotExist) {
-		return secret, err
+// SecretValues are all configured secrets, for the log to hide.
+func (c *Config) SecretValues() []core.Secret {
+	out := []core.Secret{c.Secrets.Session, c.Secrets.Crypto, c.Metrics.Token, c.Database.DSN, c.Database.LogDSN}
+	out = append(out, c.Secrets.CryptoOld...)
+	for _, dsn := range []core.Secret{c.Database.DSN, c.Database.LogDSN} {
+		// Shorter ones may be ordinary words; inside a DSN they are hidden by shape.
+		if m, err := mysql.ParseDSN(dsn.Reveal()); err == nil && len(m.Passwd) >= minSecret {
+			out = append(out, core.Secret(m.Passwd))
+		}
 	}
-	random := make([]byte, 32)
-	rand.Read(random) // never fails
-	if err := writeOnce(path, hex.EncodeToString(random)+"\n"); err != nil {
+	return slices.DeleteFunc(out, func(s core.Secret) bool { return s == "" })
+}
+
+// keepSecret reads the file, or makes it. Of several processes that make it at
+// the same time all get the same secret.
+func keepSecret(path string) (core.Secret, error) {
+	secret, err := readSecret(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		random := make([]byte, 32)
+		rand.Read(random) // never fails
+		if err := writeOnce(path, hex.EncodeToString(random)+"\n"); err != nil {
+			return "", err
+		}
+		secret, err = readSecret(path)
+	}
+	if err != nil {
 		return "", err
 	}
-	return readSecret(path)
+	return secret, closeToOthers(path)
+}
+
+// closeToOthers takes rights away that others should not have. A file that is
+// not ours to change stays as it is.
+func closeToOthers(path string) error {
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm()&0o077 == 0 {
+		return err
+	}
+	if err := os.Chmod(path, 0o600); err != nil && !errors.Is(err, fs.ErrPermission) && !errors.Is(err, errReadOnly) {
+		return err
+	}
+	return nil
 }
 
 func readSecret(path string) (core.Secret, error) {
@@ -73,9 +119,6 @@ func readSecret(path string) (core.Secret, error) {
 	text := strings.TrimSpace(string(data))
 	if err := checkSecret(text); err != nil {
 		return "", fmt.Errorf("secret file %s %w; restore it from a backup (a new one cannot open what the old one sealed)", path, err)
-	}
-	if err := os.Chmod(path, 0o600); err != nil && !errors.Is(err, fs.ErrPermission) && !errors.Is(err, errReadOnly) {
-		return "", err
 	}
 	return core.Secret(text), nil
 }

@@ -3,6 +3,7 @@ package config
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -106,5 +107,38 @@ func TestFolderErrorNamesUser(t *testing.T) {
 	err := folderError(c, &os.PathError{Op: "mkdir", Path: "/data", Err: os.ErrPermission})
 	if !strings.Contains(err.Error(), "cannot be written by user id") || !strings.Contains(err.Error(), "flag --data-dir") {
 		t.Error(err)
+	}
+}
+
+func TestReadStoredSecretsMakesNothing(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	c := load(t, Sources{Flags: map[string]string{"data-dir": dir}})
+	if seen, err := c.ReadStoredSecrets(); err != nil || seen.Secrets.Crypto != "" {
+		t.Error(err)
+	}
+	if _, err := os.Stat(dir); !os.IsNotExist(err) {
+		t.Error("looking made the data folder")
+	}
+	full, err := c.WithStoredSecrets()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if seen, err := c.ReadStoredSecrets(); err != nil || seen.Secrets.Crypto != full.Secrets.Crypto || seen.Origin("secrets.crypto").Source != SourceStored {
+		t.Error(err)
+	}
+}
+
+func TestSecretValues(t *testing.T) {
+	c := load(t, Sources{Env: []string{
+		"SQL_DSN=u:a-long-database-password@tcp(h:1)/d", "SESSION_SECRET=" + secretA, "CRYPTO_SECRET=" + secretB, "CRYPTO_SECRET_OLD=older-secret", "SLUICE_METRICS__TOKEN=metrics-token",
+	}})
+	values := c.SecretValues()
+	for _, want := range []core.Secret{secretA, secretB, "older-secret", "metrics-token", "a-long-database-password", c.Database.DSN} {
+		if !slices.Contains(values, want) {
+			t.Errorf("lacks %q", want.Reveal())
+		}
+	}
+	if slices.Contains(values, "") || len(values) != 6 {
+		t.Errorf("%d values", len(values))
 	}
 }
