@@ -35,14 +35,15 @@ type site struct {
 	t    *testing.T
 	node *harness.Node
 	root *harness.API
-	fake *fakellm.Server
+	fake *fakellm.Server // upstream of the priced model
 }
 
 func newSite(t *testing.T, env map[string]string) *site {
 	t.Helper()
 	fake := fakellm.New(fakellm.Options{})
-	up := httptest.NewServer(fake)
+	up, free := httptest.NewServer(fake), httptest.NewServer(fakellm.New(fakellm.Options{}))
 	t.Cleanup(up.Close)
+	t.Cleanup(free.Close)
 	env["SLUICE_BILLING__LOG_FLUSH_INTERVAL"] = "20ms"
 	n := harness.StartNode(t, harness.NodeOptions{Env: env})
 	s := &site{t: t, node: n, root: harness.NewAPI(t, n.URL), fake: fake}
@@ -52,7 +53,8 @@ func newSite(t *testing.T, env map[string]string) *site {
 	} {
 		s.root.Option(k, v)
 	}
-	s.root.Channel(map[string]any{"name": "fake", "type": 1, "models": "unit,free", "base_url": up.URL})
+	s.root.Channel(map[string]any{"name": "priced", "type": 1, "models": "unit", "base_url": up.URL})
+	s.root.Channel(map[string]any{"name": "free", "type": 1, "models": "free", "base_url": free.URL})
 	return s
 }
 

@@ -39,9 +39,9 @@ func TestDatabaseAway(t *testing.T) {
 			} else {
 				db.Kill()
 			}
-			upstreamBefore := s.fake.Count("unit")
+			upstreamBefore := s.fake.Stats().Calls
 			load(t, s, key, free)
-			if n := s.fake.Count("unit") - upstreamBefore; n > 0 {
+			if n := s.fake.Stats().Calls - upstreamBefore; n > 0 {
 				t.Errorf("%d priced requests reached upstream without a reservation", n)
 			}
 			if how == "hangs" {
