@@ -333,7 +333,7 @@ func (f ChannelFilter) where(q *bun.SelectQuery, like, models string) *bun.Selec
 		q = q.WhereGroup(" AND ", func(q *bun.SelectQuery) *bun.SelectQuery { return contains(q, models, "model_list") })
 	}
 	if f.Group != "" {
-		q = q.Where("CONCAT(',', group_list, ',') LIKE ? ESCAPE '!'", "%,"+escapeLike(f.Group)+",%")
+		q = q.Where("INSTR(CONCAT(',', group_list, ','), ?) > 0", ","+f.Group+",") // SQLite's LIKE would ignore case
 	}
 	if f.Status != nil {
 		q = q.Where("status = ?", int(*f.Status))

@@ -110,7 +110,7 @@ func (s *Store) wrap(op string, err error) error {
 	case errors.As(err, &known):
 	case errors.Is(err, context.Canceled):
 		return fmt.Errorf("store: %s: %w", op, err)
-	case notServing(err):
+	case s.closed.Load() || notServing(err):
 		err = unavailable(fmt.Errorf("%s: %w", op, err))
 	default:
 		err = fmt.Errorf("store: %s: %w", op, err)

@@ -40,6 +40,7 @@ type Store struct {
 	now     func() time.Time
 	onError func(op string, err error)
 	hook    atomic.Pointer[commitHook]
+	closed  atomic.Bool
 }
 
 type commitHook func(ctx context.Context, rev core.Revision)
@@ -75,6 +76,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 
 // Close closes the pools. Calls under way fail.
 func (s *Store) Close() error {
+	s.closed.Store(true)
 	err := s.main.close()
 	if s.logs != s.main {
 		err = errors.Join(err, s.logs.close())
