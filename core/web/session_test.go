@@ -72,7 +72,9 @@ func TestLogin(t *testing.T) {
 		}
 	})
 	t.Run("switched off", func(t *testing.T) {
-		x.update(func(ctx context.Context, tx *store.Tx) error { return tx.PutOption(ctx, "PasswordLoginEnabled", "false") })
+		x.update(func(ctx context.Context, tx *store.Tx) error {
+			return tx.PutOption(ctx, "PasswordLoginEnabled", "false")
+		})
 		x.guest().refused("POST", "/api/user/login", login("alice", testPassword), 200, "switched")
 	})
 }
