@@ -88,7 +88,7 @@ func (x *exchange) edit(c choice) (sent *llm.Request, out []byte, f *failure) {
 		SystemFirst:  rules.SystemFirst,
 		Params:       rules.Params,
 	}
-	if (e.Model == x.req.Model || x.op.ModelInPath()) && !e.IncludeUsage && e.SystemPrompt == "" && e.Params == nil {
+	if e.Model == x.req.Model && !e.IncludeUsage && e.SystemPrompt == "" && e.Params == nil {
 		return x.req, x.req.Body, nil
 	}
 	out, err := x.codec.Edit(x.req, e)
@@ -119,7 +119,7 @@ func (x *exchange) editFailure(err error) *failure {
 		}
 		return x.channelFault(core.WrapError(core.CodeChannelConfig, err, "The channel's overrides cannot be applied to the request."))
 	}
-	e := &core.Error{Code: core.CodeInvalidRequest, Message: p.Message, Type: p.Type, Status: p.Status, RetryAfter: p.RetryAfter, Err: err}
+	e := &core.Error{Code: core.CodeInvalidRequest, Message: p.Message, Type: p.Type, Status: p.Status, Err: err}
 	return &failure{err: e, code: p.Code, retry: !p.SkipRetry && x.snap.Options.RetryStatusCodes.Contains(p.Status), end: endRefused}
 }
 

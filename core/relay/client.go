@@ -21,7 +21,6 @@ type client struct {
 	committed bool        // the status line is out
 	upstream  http.Header // of the answer under way, nil before
 	framing   llm.Framing // of what was committed
-	element   bool        // FrameArray: an element was sent
 	broken    error       // the client is gone
 	deadline  time.Time   // that is set on the connection
 	lastWrite time.Time

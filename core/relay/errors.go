@@ -171,18 +171,11 @@ func shouldRetry(e *core.Error, status int) string {
 	return ""
 }
 
-// errorFrame is what ends a stream that was begun; nil = there is no place for it.
+// errorFrame is what ends a stream that was begun; nil = there is no place for
+// it. In a JSON array an error would look like one more element before a clean end.
 func (x *exchange) errorFrame(le llm.Error) []byte {
-	switch x.out.framing {
-	case llm.FrameSSE:
-		return x.codec.EncodeStreamError(x.op, le)
-	case llm.FrameArray:
-		// As Google does: the error is the last element.
-		open := "["
-		if x.out.element {
-			open = ",\n"
-		}
-		return append(append([]byte(open), x.codec.EncodeError(le)...), ']')
+	if x.out.framing != llm.FrameSSE {
+		return nil
 	}
-	return nil
+	return x.codec.EncodeStreamError(x.op, le)
 }

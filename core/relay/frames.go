@@ -170,5 +170,6 @@ func (s *arraySplitter) next(buf []byte) (int, []byte) {
 }
 
 func (s *arraySplitter) rest(buf []byte) (payload []byte, mark string, whole bool) {
-	return nil, "", s.closed && len(bytes.TrimSpace(buf)) == 0
+	// Some answer with one object in place of the array.
+	return nil, "", (s.closed || !s.open) && len(bytes.TrimSpace(buf)) == 0
 }

@@ -25,7 +25,7 @@ import (
 	"github.com/sluice-gateway/sluice/core/config"
 	"github.com/sluice-gateway/sluice/core/llm"
 	"github.com/sluice-gateway/sluice/core/llm/claude"
-	//GEM "github.com/sluice-gateway/sluice/core/llm/gemini"
+	"github.com/sluice-gateway/sluice/core/llm/gemini"
 	"github.com/sluice-gateway/sluice/core/llm/openai"
 	"github.com/sluice-gateway/sluice/core/llm/responses"
 	"github.com/sluice-gateway/sluice/core/provider"
@@ -186,7 +186,7 @@ func newRig(t testing.TB) *rig {
 	r.reg = prometheus.NewRegistry()
 	r.relay = New(Options{
 		Snapshot: r.snap.Load, Tokens: r.tokens, Ledger: r.ledger, Providers: cat, Transport: tr,
-		Codecs:   llm.Codecs{llm.OpenAI: openai.New(), llm.Responses: responses.New(), llm.Claude: claude.New()},
+		Codecs:   llm.Codecs{llm.OpenAI: openai.New(), llm.Responses: responses.New(), llm.Claude: claude.New(), llm.Gemini: gemini.New()},
 		Config:   func() *config.Config { return r.cfg },
 		Describe: testDescribe,
 		ClientIP: func(*http.Request) netip.Addr { return r.clientIP },

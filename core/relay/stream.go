@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/tidwall/gjson"
+
 	"github.com/sluice-gateway/sluice/core"
 	"github.com/sluice-gateway/sluice/core/llm"
 )
@@ -102,6 +104,10 @@ func (s *stream) batch(now time.Time) (step, *failure) {
 		verdict := llm.Pass
 		if payload != nil {
 			verdict = s.event(payload, now)
+			if x.frames == 1 && !isFrame(payload) {
+				x.frames = 0
+				return goOn, &failure{err: core.Errorf(core.CodeUpstreamBody, "The upstream's stream does not begin with JSON."), retry: true, end: endUpstreamError, reason: "body"}
+			}
 		}
 		end := s.pos + size
 		switch {
@@ -137,6 +143,12 @@ func (s *stream) event(payload []byte, now time.Time) llm.Verdict {
 		x.firstByte = now.Sub(x.start)
 	}
 	return s.tap.Event(payload)
+}
+
+// isFrame reports whether the first frame of a stream is one of any format. What
+// comes later is passed on as it is: it is the client's to judge.
+func isFrame(payload []byte) bool {
+	return string(payload) == doneWord || gjson.ValidBytes(payload)
 }
 
 // isLast reports whether a frame is the format's own end of a stream, after
@@ -187,7 +199,6 @@ func (s *stream) write(b []byte, now time.Time) error {
 	x.out.commit(http.StatusOK, s.framing)
 	x.given = true
 	x.status = http.StatusOK
-	x.out.element = x.out.element || x.frames > 0
 	return x.out.write(b, now)
 }
 

@@ -37,18 +37,13 @@ func (x *exchange) unary(res *http.Response, tap llm.Tap, media string) *failure
 	if !whole {
 		return x.through(res, tap, h.buf)
 	}
-	if f := x.notJSON(res, media, h.buf); f != nil {
+	if f := x.notJSON(media, h.buf); f != nil {
 		return f
 	}
 	tap.Body(res.Header.Get("Content-Type"), h.buf)
 	u, guessed := final(tap)
-	if !tap.Complete() && x.format != llm.Responses {
-		// Some answer 200 with an error inside. Responses have a place for it.
-		if _, _, _, ok := x.codec.ParseError(h.buf); ok {
-			f := x.upstreamError(x.channel, http.StatusBadGateway, h.buf)
-			f.reason = "body"
-			return f
-		}
+	if f := x.unfinished(tap, h.buf); f != nil {
+		return f
 	}
 	x.status = res.StatusCode
 	x.settle(u, guessed, endDone)
@@ -67,22 +62,35 @@ func (x *exchange) readFailure(err error) *failure {
 	return &failure{err: core.WrapError(core.CodeUpstreamBody, err, "The upstream ended its answer before it was complete."), end: endCut, reason: "cut"}
 }
 
-// notJSON refuses an answer that should be JSON and is not.
-func (x *exchange) notJSON(res *http.Response, media string, body []byte) *failure {
+// notJSON refuses an answer that should be JSON and does not look like it.
+func (x *exchange) notJSON(media string, body []byte) *failure {
 	isJSON := media == "" || media == "application/json" || strings.HasSuffix(media, "+json")
 	if !isJSON && (x.op == llm.OpTranscriptions || x.op == llm.OpTranslations) {
 		return nil // text, srt, vtt
 	}
-	t := bytes.TrimLeft(body, " \t\r\n")
-	ok := len(t) > 0 && (t[0] == '{' || t[0] == '[')
-	if ok && res.ContentLength < 0 && len(res.TransferEncoding) == 0 && res.ProtoMajor == 1 {
-		// Only the end of the connection says that this is all: look.
-		ok = gjson.ValidBytes(t)
-	}
-	if ok {
+	if t := bytes.TrimLeft(body, " \t\r\n"); len(t) > 0 && (t[0] == '{' || t[0] == '[') {
 		return nil
 	}
+	return badJSON()
+}
+
+func badJSON() *failure {
 	return &failure{err: core.Errorf(core.CodeUpstreamBody, "The upstream's answer is not JSON."), end: endUpstreamError, reason: "body"}
+}
+
+// unfinished judges an answer in which the tap found no end: an error behind
+// status 200, or JSON that does not parse. A failed response of the Responses API
+// is an answer as any other.
+func (x *exchange) unfinished(tap llm.Tap, body []byte) *failure {
+	if tap.Complete() || x.format == llm.Responses && gjson.GetBytes(body, "object").Str == "response" {
+		return nil
+	}
+	if _, _, _, ok := x.codec.ParseError(body); !ok {
+		return badJSON()
+	}
+	f := x.upstreamError(x.channel, http.StatusBadGateway, body)
+	f.reason = "body"
+	return f
 }
 
 // writeWhole gives an answer to the client in slices that each have a deadline.
