@@ -233,6 +233,54 @@ func TestReload(t *testing.T) {
 	}
 }
 
+// The commands on a database of their own: schema first, then an account that
+// does not exist.
+func TestDatabaseCommands(t *testing.T) {
+	env := []string{"SLUICE_NODE__DATA_DIR=" + t.TempDir(), "SLUICE_LOG__LEVEL=error"}
+	if out, _, err := command(t, env, "", "migrate"); err != nil || !strings.Contains(out, "up to date") || strings.HasPrefix(out, "0 ") {
+		t.Error(out, err)
+	}
+	if out, _, err := command(t, env, "", "migrate"); err != nil || !strings.HasPrefix(out, "0 migrations") {
+		t.Error(out, err)
+	}
+	for _, args := range [][]string{{"user", "reset-password", "nobody"}, {"user", "reset-password", "nobody", "--password-stdin"}} {
+		out, _, err := command(t, env, "a-new-password-1\n", args...)
+		if err == nil || !strings.Contains(err.Error(), "nobody") || out != "" {
+			t.Error(out, err)
+		}
+	}
+	if _, _, err := command(t, env, "", "user", "reset-password"); err == nil {
+		t.Error("a name is needed")
+	}
+}
+
+func TestFakeLLM(t *testing.T) {
+	out, lines := io.Pipe()
+	cmd := newRoot(nil)
+	cmd.SetArgs([]string{"fakellm", "--listen", "127.0.0.1:0"})
+	cmd.SetOut(lines)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := make(chan error, 1)
+	go func() {
+		err := cmd.ExecuteContext(ctx)
+		lines.Close()
+		done <- err
+	}()
+	seen := bufio.NewScanner(out)
+	if !seen.Scan() {
+		t.Fatal("it did not say where it is", <-done)
+	}
+	_, base, _ := strings.Cut(seen.Text(), " at ")
+	if err := healthcheck(t.Context(), base+"/v1/models"); err != nil {
+		t.Error(err)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
 // A node from start to clean end, with a reload by signal in between.
 func TestServe(t *testing.T) {
 	dir := t.TempDir()

@@ -40,7 +40,7 @@ type Server struct {
 	Listen            string         `key:"listen"`                                              // host:port
 	MaxRequestBody    int64          `key:"max_request_body" kind:"size" min:"1KB" reload:"yes"` // decompressed bytes; over it 413
 	AnonymousBody     int64          `key:"anonymous_body" kind:"size" min:"1KB" reload:"yes"`   // for management calls without a login
-	BodyBudget        int64          `key:"body_budget" kind:"size" min:"1MB"`                   // over all bodies in memory; over it 503
+	BodyBudget        int64          `key:"body_budget" kind:"size" min:"1MB" reload:"yes"`      // over all bodies in memory; over it 503
 	TrustedProxies    []netip.Prefix `key:"trusted_proxies" reload:"yes"`                        // whose X-Forwarded-For counts; empty = nobody's
 	ShutdownTimeout   time.Duration  `key:"shutdown_timeout" min:"0s" max:"24h" reload:"yes"`    // how long a drain waits
 	ReadHeaderTimeout time.Duration  `key:"read_header_timeout" min:"100ms" max:"10m"`           // from accept to the end of the header
@@ -127,8 +127,8 @@ type Billing struct {
 
 // Sync is how changes reach the state in memory.
 type Sync struct {
-	Frequency     time.Duration `key:"frequency" min:"1s" max:"24h" reload:"yes"`      // full check
-	LookInterval  time.Duration `key:"look_interval" min:"10ms" max:"1m" reload:"yes"` // look at the revision
+	Frequency     time.Duration `key:"frequency" min:"1s" max:"24h"`      // full check
+	LookInterval  time.Duration `key:"look_interval" min:"10ms" max:"1m"` // look at the revision
 	TokenCache    int           `key:"token_cache" min:"100" max:"100000000"`
 	NegativeCache int           `key:"negative_cache" min:"100" max:"100000000"`
 }

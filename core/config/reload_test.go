@@ -36,10 +36,11 @@ func TestReload(t *testing.T) {
 	}
 }
 
-func TestReloadRefusesMixture(t *testing.T) {
+func TestReloadRefusesBrokenRules(t *testing.T) {
 	h := NewHolder(load(t, Sources{}))
 	before := h.Get()
-	next := load(t, Sources{Env: []string{"MAX_REQUEST_BODY_MB=2048", "SLUICE_SERVER__BODY_BUDGET=4GB"}})
+	next := Default()
+	next.Server.MaxRequestBody = next.Server.BodyBudget + 1
 	if _, err := h.Reload(next); err == nil || !strings.Contains(err.Error(), "server.body_budget") {
 		t.Error(err)
 	}
