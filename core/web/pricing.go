@@ -1,12 +1,14 @@
 package web
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/tidwall/gjson"
 
@@ -121,21 +123,22 @@ func (s *Server) offers(snap *core.Snapshot, usable map[string]string) map[strin
 		if !ch.Enabled() {
 			continue
 		}
-		for _, g := range ch.Groups {
-			if _, ok := usable[g]; !ok {
-				continue
+		groups := slices.DeleteFunc(slices.Clone(ch.Groups), func(g string) bool { _, ok := usable[g]; return !ok })
+		if len(groups) == 0 {
+			continue
+		}
+		for _, m := range ch.Models {
+			o := out[m]
+			if o == nil {
+				o = &offer{groups: map[string]struct{}{}}
+				out[m] = o
 			}
-			for _, m := range ch.Models {
-				o := out[m]
-				if o == nil {
-					o = &offer{groups: map[string]struct{}{}}
-					out[m] = o
-				}
+			for _, g := range groups {
 				o.groups[g] = struct{}{}
-				for _, e := range s.endpointsOf(ch.Type, m) {
-					if !slices.Contains(o.endpoints, e) {
-						o.endpoints = append(o.endpoints, e)
-					}
+			}
+			for _, e := range s.endpointsOf(ch.Type, m) {
+				if !slices.Contains(o.endpoints, e) {
+					o.endpoints = append(o.endpoints, e)
 				}
 			}
 		}
@@ -147,6 +150,30 @@ func (s *Server) offers(snap *core.Snapshot, usable map[string]string) map[strin
 // mode allows it.
 const unpricedRatio = 37*core.RatioOne + core.RatioOne/2
 
+// pricingCache holds the replies that one snapshot gives, by the caller's group:
+// guests may ask for them, and they cost a walk over all channels.
+type pricingCache struct {
+	mu   sync.Mutex
+	snap *core.Snapshot
+	body map[string][]byte
+}
+
+func (p *pricingCache) get(snap *core.Snapshot, group string, fill func() ([]byte, error)) ([]byte, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.snap != snap {
+		p.snap, p.body = snap, map[string][]byte{}
+	}
+	if b := p.body[group]; b != nil {
+		return b, nil
+	}
+	b, err := fill()
+	if err == nil {
+		p.body[group] = b
+	}
+	return b, err
+}
+
 // pricing lists the models that the caller's groups reach and that have a price.
 func (s *Server) pricing(c *call) error {
 	snap := s.snapshot()
@@ -157,6 +184,15 @@ func (s *Server) pricing(c *call) error {
 	if c.user != nil {
 		group = c.user.Group
 	}
+	body, err := s.prices.get(snap, group, func() ([]byte, error) { return json.Marshal(s.viewPricing(snap, group)) })
+	if err != nil {
+		return err
+	}
+	writeJSON(c.w, http.StatusOK, body)
+	return nil
+}
+
+func (s *Server) viewPricing(snap *core.Snapshot, group string) pricingView {
 	usable := snap.UsableGroups(group)
 	out := pricingView{Success: true, Data: []priceView{}, Vendors: []struct{}{}, GroupRatio: map[string]core.Ratio{}, UsableGroup: usable,
 		SupportedEndpoint: map[string]endpointOfType{}, AutoGroups: []string{}, PricingVersion: pricingVersion(snap)}
@@ -188,7 +224,7 @@ func (s *Server) pricing(c *call) error {
 			}
 		}
 	}
-	return c.json(http.StatusOK, out)
+	return out
 }
 
 // pricingVersion changes whenever prices may have.

@@ -36,6 +36,7 @@ type Server struct {
 	isSetUp  atomic.Bool // a root was seen; there is no way back
 	views    sync.Mutex  // one change of prices or groups at a time
 	probes   probes
+	prices   pricingCache
 }
 
 // New makes a Server. The error names what is missing.
