@@ -358,11 +358,17 @@ func (c *Catalogue) Check(ch *core.Channel) error {
 	if p.err != nil {
 		return p.err
 	}
-	for _, t := range r.targets {
-		if _, err := p.url(t, "m", ""); err != nil {
-			return err
+	var wrong error
+	for _, op := range r.Operations() {
+		_, err := p.url(r.targets[op], "m", "")
+		if err == nil {
+			wrong = nil
+			break
 		}
-		break
+		wrong = err
+	}
+	if wrong != nil {
+		return wrong
 	}
 	if len(p.keys) == 0 && !r.keyOptional {
 		return noKey(ch)

@@ -279,11 +279,7 @@ func words(body []byte, ch *core.Channel) string {
 	if text == "" {
 		text = string(body)
 	}
-	for line := range strings.SplitSeq(ch.Key.Reveal(), "\n") {
-		if key := strings.TrimSpace(line); len(key) >= 4 {
-			text = strings.ReplaceAll(text, key, "[redacted]")
-		}
-	}
+	text = Scrub(text, ch)
 	text = strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f || r == '\uFFFD' {
 			return ' '
@@ -366,4 +362,14 @@ func checkStream(contentType string, body []byte, ch *core.Channel) error {
 		return core.Errorf(core.CodeUpstreamBody, "the upstream's stream is empty")
 	}
 	return nil
+}
+
+// Scrub takes the channel's keys out of a text that upstream wrote.
+func Scrub(text string, ch *core.Channel) string {
+	for line := range strings.SplitSeq(ch.Key.Reveal(), "\n") {
+		if key := strings.TrimSpace(line); len(key) >= 4 { // shorter ones are words, not secrets
+			text = strings.ReplaceAll(text, key, "[redacted]")
+		}
+	}
+	return text
 }

@@ -14,7 +14,7 @@ type Policy struct {
 	// that come from users.
 	Public bool
 	// Networks, when not empty, are the only addresses allowed beside the
-	// globally reachable ones.
+	// globally reachable ones. They bound the addresses of proxies as well.
 	Networks []netip.Prefix
 }
 

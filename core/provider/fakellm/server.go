@@ -144,7 +144,8 @@ var errAbort = http.ErrAbortHandler
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.calls.Add(1)
 	s.inFlight.Add(1)
-	c := &call{s: s, w: w, r: r, ctx: r.Context()}
+	k := s.base
+	c := &call{s: s, w: w, r: r, ctx: r.Context(), k: &k}
 	defer func() {
 		if c.gone || c.ctx.Err() != nil {
 			s.lastCancel.Store(time.Now().UnixNano())
@@ -291,16 +292,13 @@ type fields struct {
 	size                         string
 	fileBytes                    int64
 	hasFile                      bool
-	stops                        bool // tools were offered
 	returnDocuments, documentsOK bool
 }
 
 func (c *call) read() error {
-	k := c.s.base
 	if c.s.baseErr != nil {
 		return c.s.baseErr
 	}
-	c.k = &k
 	kind, params, _ := mime.ParseMediaType(c.r.Header.Get("Content-Type"))
 	var inBody string
 	switch {
@@ -330,10 +328,10 @@ func (c *call) read() error {
 	if c.f.n > 128 {
 		return errors.New("n: more than 128")
 	}
-	if err := k.merge(inBody); err != nil {
+	if err := c.k.merge(inBody); err != nil {
 		return err
 	}
-	return k.merge(c.r.Header.Get("X-Fake"))
+	return c.k.merge(c.r.Header.Get("X-Fake"))
 }
 
 func (f *fields) set(key string, v gjson.Result) {
@@ -501,16 +499,13 @@ func (s *Server) count(id string) int {
 }
 
 func (c *call) gzipBomb() {
-	var b bytes.Buffer
-	z := gzip.NewWriter(&b)
-	block := bytes.Repeat([]byte{' '}, 1<<20)
-	for range 64 {
-		_, _ = z.Write(block)
-	}
+	var member bytes.Buffer
+	z := gzip.NewWriter(&member)
+	_, _ = z.Write(bytes.Repeat([]byte{' '}, 1<<20))
 	_ = z.Close()
 	c.w.Header().Set("Content-Encoding", "gzip")
 	c.begin("application/json")
-	c.write(b.Bytes())
+	c.write(bytes.Repeat(member.Bytes(), 64)) // a gzip file may have many members
 }
 
 // wait lets time pass; false means that the client left.
