@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -127,4 +128,28 @@ func (r *rig) request(user int64) core.ReserveRequest {
 
 func used(n int64) core.Outcome {
 	return core.Outcome{Usage: llm.Usage{Input: n}, EndReason: "done"}
+}
+
+// kept collects what a fake was given.
+type kept[T any] struct {
+	mu    sync.Mutex
+	items []T
+}
+
+func (k *kept[T]) add(x ...T) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.items = append(k.items, x...)
+}
+
+func (k *kept[T]) all() []T {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return slices.Clone(k.items)
+}
+
+func (k *kept[T]) reset() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.items = nil
 }

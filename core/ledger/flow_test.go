@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -135,9 +136,9 @@ func TestProgressNotesAreFew(t *testing.T) {
 			spent  int64
 			detail leaseDetail
 		}
-		var notes []note
+		var notes kept[note]
 		f := &fakeStore{progress: func(_ context.Context, _ string, spent int64, detail string) error {
-			notes = append(notes, note{spent, decodeDetail(detail)})
+			notes.add(note{spent, decodeDetail(detail)})
 			return nil
 		}}
 		r := newRig(t, f, nil)
@@ -151,20 +152,21 @@ func TestProgressNotesAreFew(t *testing.T) {
 			time.Sleep(10 * time.Millisecond)
 		}
 		synctest.Wait()
-		if len(notes) != 4 {
-			t.Fatalf("%d notes in 5 s", len(notes))
+		if n := len(notes.all()); n != 4 {
+			t.Fatalf("%d notes in 5 s", n)
 		}
 		r.Extend(res, llm.Usage{Input: 10, Output: 5000}) // 1k tokens do not wait for the second
 		synctest.Wait()
-		last := notes[len(notes)-1]
-		if len(notes) != 5 || last.spent != 5010 || last.detail.Usage.Output != 5000 || last.detail.Channel != 9 || last.detail.Username != "u" ||
+		got := notes.all()
+		last := got[len(got)-1]
+		if len(got) != 5 || last.spent != 5010 || last.detail.Usage.Output != 5000 || last.detail.Channel != 9 || last.detail.Username != "u" ||
 			*last.detail.Price.Ratio != core.RatioOne || !last.detail.ChargeToken {
-			t.Fatalf("%d notes, last %+v", len(notes), last)
+			t.Fatalf("%d notes, last %+v", len(got), last)
 		}
 		r.Settle(t.Context(), res, used(1))
 		r.Extend(res, llm.Usage{Output: 1e6})
 		time.Sleep(5 * time.Second)
-		if len(notes) != 5 {
+		if len(notes.all()) != 5 {
 			t.Fatal("a note after the end")
 		}
 		r.stop()
@@ -173,22 +175,21 @@ func TestProgressNotesAreFew(t *testing.T) {
 
 func TestLogRowsAreWrittenInBatches(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var batches []int
-		var contents []string
-		away := false
+		var batches kept[int]
+		var contents kept[string]
+		var away atomic.Bool
 		f := &fakeStore{insert: func(_ context.Context, rows []core.UsageLog) error {
-			if away {
+			if away.Load() {
 				return errAway
 			}
-			batches = append(batches, len(rows))
 			for _, x := range rows {
 				if x.Content == "bad" {
-					batches = batches[:len(batches)-1]
 					return errors.New("too long")
 				}
 			}
+			batches.add(len(rows))
 			for _, x := range rows {
-				contents = append(contents, x.Content)
+				contents.add(x.Content)
 			}
 			return nil
 		}}
@@ -202,31 +203,31 @@ func TestLogRowsAreWrittenInBatches(t *testing.T) {
 		time.Sleep(1100 * time.Millisecond) // the interval
 		add(10, "b")
 		synctest.Wait() // a full batch does not wait
-		if fmt.Sprint(batches) != "[3 10]" {
-			t.Fatal(batches)
+		if fmt.Sprint(batches.all()) != "[3 10]" {
+			t.Fatal(batches.all())
 		}
-		away = true
+		away.Store(true)
 		add(10, "c") // the batch that fails is kept beside the ring
 		synctest.Wait()
 		add(150, "d")
 		time.Sleep(20 * time.Second)
-		away = false
-		contents = nil
+		away.Store(false)
+		contents.reset()
 		time.Sleep(20 * time.Second)
-		if len(contents) != 110 || contents[0] != "c0" || contents[10] != "d50" || contents[109] != "d149" {
-			t.Fatalf("%d rows, first %v", len(contents), contents[:12])
+		if got := contents.all(); len(got) != 110 || got[0] != "c0" || got[10] != "d50" || got[109] != "d149" {
+			t.Fatalf("%d rows: %v", len(got), got)
 		}
 		time.Sleep(2 * time.Minute)
 		if n := r.out.count("rows=50"); n != 1 {
 			t.Fatalf("%d words about 50 dropped rows", n)
 		}
-		contents = nil
+		contents.reset()
 		r.Append(core.UsageLog{Content: "x"})
 		r.Append(core.UsageLog{Content: "bad"})
 		r.Append(core.UsageLog{Content: "y"})
 		time.Sleep(2 * time.Second)
-		if fmt.Sprint(contents) != "[x y]" || r.logs.len() != 0 {
-			t.Fatal(contents)
+		if fmt.Sprint(contents.all()) != "[x y]" || r.logs.len() != 0 {
+			t.Fatal(contents.all())
 		}
 		r.stop()
 	})
@@ -248,8 +249,8 @@ func TestAppendDoesNotWaitForTheDatabase(t *testing.T) {
 }
 
 func TestRows(t *testing.T) {
-	var rows []core.UsageLog
-	f := &fakeStore{insert: func(_ context.Context, list []core.UsageLog) error { rows = append(rows, list...); return nil }}
+	var written kept[core.UsageLog]
+	f := &fakeStore{insert: func(_ context.Context, list []core.UsageLog) error { written.add(list...); return nil }}
 	r := newRig(t, f, nil, func(o *Options) {
 		o.ErrorLog = func() bool { return true }
 		o.Now = func() time.Time { return time.UnixMilli(1700000000000) }
@@ -257,6 +258,7 @@ func TestRows(t *testing.T) {
 	last := func() (core.UsageLog, map[string]any) {
 		t.Helper()
 		r.logPass(t.Context())
+		rows := written.all()
 		var other map[string]any
 		x := rows[len(rows)-1]
 		if err := json.Unmarshal([]byte(x.Other), &other); err != nil {
@@ -336,14 +338,14 @@ func TestRows(t *testing.T) {
 	expect(other, `{"error_type":"server_error","error_code":"bad_response_status_code","status_code":502,"channel_id":4,"channel_name":"upstream","channel_type":1,
 		"request_path":"/v1/x","admin_info":{"use_channel":[4]}}`)
 
-	n := len(rows)
+	n := len(written.all())
 	r.Refund(t.Context(), reserve("gpt-4o", ""), core.Outcome{}) // no error: no row
 	quiet := reserve("gpt-4o", "")
 	quiet.Request.Snapshot = snapshot(t, core.Rows{Options: map[string]string{"LogConsumeEnabled": "false"}})
 	r.Settle(t.Context(), quiet, used(5))
 	r.logPass(t.Context())
-	if len(rows) != n {
-		t.Errorf("%d rows more", len(rows)-n)
+	if more := len(written.all()) - n; more != 0 {
+		t.Errorf("%d rows more", more)
 	}
 }
 

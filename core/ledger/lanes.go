@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 )
@@ -21,6 +22,10 @@ var (
 // all is well. Waiting here costs nothing, and others are not held up. Who waits
 // is let in first come first served, and given up once nobody of the lane got
 // through for the stall time.
+//
+// Times are counted in slices, each of which ends when this process gets to
+// notice it: on a busy machine, where an answer would be noticed late as well, a
+// slice lasts longer, so that load of our own is not taken for a dead database.
 type lanes struct {
 	mu   sync.Mutex
 	busy map[int64]*lane
@@ -28,7 +33,40 @@ type lanes struct {
 
 type lane struct {
 	waiting list.List // of *waiter
-	last    time.Time // when somebody got through
+	passed  int       // how many got through
+}
+
+// timeSlices is into how many parts a waiting time is cut.
+const timeSlices = 10
+
+// errNoAnswer is why a transaction was broken off.
+var errNoAnswer = fmt.Errorf("no answer in time: %w", context.DeadlineExceeded)
+
+// patience is a context that ends after timeout, counted in slices.
+func patience(parent context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(parent)
+	var mu sync.Mutex
+	var timer *time.Timer
+	left := timeSlices
+	mu.Lock()
+	defer mu.Unlock()
+	timer = time.AfterFunc(timeout/timeSlices, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		switch left--; {
+		case left > 0:
+			timer.Reset(timeout / timeSlices)
+		case left == 0:
+			cancel(errNoAnswer)
+		}
+	})
+	return ctx, func() {
+		mu.Lock()
+		left = 0
+		timer.Stop()
+		mu.Unlock()
+		cancel(nil)
+	}
 }
 
 type waiter struct {
@@ -61,10 +99,10 @@ func (q *lanes) enter(ctx context.Context, key int64, stall time.Duration) error
 	}
 	w := &waiter{turn: make(chan error, 1)}
 	e := ln.waiting.PushBack(w)
-	since := time.Now()
+	passed, idle := ln.passed, 0
 	q.mu.Unlock()
 
-	timer := time.NewTimer(stall)
+	timer := time.NewTimer(stall / timeSlices)
 	defer timer.Stop()
 	for {
 		select {
@@ -78,14 +116,13 @@ func (q *lanes) enter(ctx context.Context, key int64, stall time.Duration) error
 			}
 			return ctx.Err()
 		case <-timer.C:
+			timer.Reset(stall / timeSlices)
 			q.mu.Lock()
-			if ln.last.After(since) {
-				since = ln.last
+			if idle++; ln.passed != passed {
+				passed, idle = ln.passed, 0
 			}
-			rest := stall - time.Since(since)
 			q.mu.Unlock()
-			if rest > 0 {
-				timer.Reset(rest)
+			if idle < timeSlices {
 				continue
 			}
 			if !q.drop(ln, e) {
@@ -124,7 +161,7 @@ func (q *lanes) leave(key int64, how passage) {
 		delete(q.busy, key)
 		return
 	}
-	ln.last = time.Now()
+	ln.passed++
 	front := ln.waiting.Front()
 	if front == nil {
 		delete(q.busy, key)

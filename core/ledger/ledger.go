@@ -19,6 +19,9 @@ import (
 	"github.com/sluice-gateway/sluice/core/telemetry"
 )
 
+// fileTimeout is the least time that a request waits for SQLite.
+const fileTimeout = 2 * time.Second
+
 // Store is what the ledger needs of the database; *store.Store has it. Every
 // call is one short transaction whose guards stand in WHERE.
 type Store interface {
@@ -176,7 +179,7 @@ func (l *Ledger) Reserve(ctx context.Context, q core.ReserveRequest) (*core.Rese
 	if q.Token != nil {
 		lease.TokenID = q.Token.ID
 	}
-	granted, err := l.take(ctx, lease, prompt, r.TokenHas, cfg.ReserveTimeout)
+	granted, err := l.take(ctx, lease, prompt, r.TokenHas, l.timeout())
 	if err != nil {
 		return nil, err
 	}
@@ -195,7 +198,7 @@ func (l *Ledger) take(ctx context.Context, lease store.Lease, min int64, chargeT
 		}
 		return 0, unavailable(err)
 	}
-	tctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
+	tctx, cancel := patience(context.WithoutCancel(ctx), timeout)
 	defer cancel()
 	granted, err := l.o.Store.Reserve(tctx, lease, min, chargeToken)
 	if err == nil || refused(err) {
@@ -208,6 +211,16 @@ func (l *Ledger) take(ctx context.Context, lease store.Lease, min int64, chargeT
 	// The statements may have been sent: whether the lease stands is not known.
 	l.later(&settlement{cancel: &lease, req: store.SettleRequest{LeaseID: lease.ID, UserID: lease.UserID}})
 	return 0, unavailable(err)
+}
+
+// timeout is how long a request waits for the database. A file is never away,
+// only slow: giving up on it would refuse what could be served.
+func (l *Ledger) timeout() time.Duration {
+	t := l.o.Config().ReserveTimeout
+	if l.single {
+		t = max(t, fileTimeout)
+	}
+	return t
 }
 
 func (l *Ledger) lane(userID int64) int64 {

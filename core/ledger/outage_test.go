@@ -21,15 +21,16 @@ func hang(ctx context.Context) error {
 
 func TestReserveGivesUpInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var canceled []string
-		away := true
+		var canceled kept[string]
+		var away atomic.Bool
+		away.Store(true)
 		f := &fakeStore{}
 		f.reserve = func(ctx context.Context, l store.Lease, _ int64, _ bool) (int64, error) { return 0, hang(ctx) }
 		f.cancel = func(ctx context.Context, l store.Lease) error {
-			if away {
+			if away.Load() {
 				return hang(ctx)
 			}
-			canceled = append(canceled, l.ID)
+			canceled.add(l.ID)
 			return nil
 		}
 		r := newRig(t, f, nil)
@@ -44,13 +45,13 @@ func TestReserveGivesUpInTime(t *testing.T) {
 		}
 		// The outcome is unclear: it is undone once the database answers.
 		time.Sleep(10 * time.Second)
-		if len(canceled) != 0 || r.settles.len() != 1 {
-			t.Fatal("canceled while away", canceled, r.settles.len())
+		if len(canceled.all()) != 0 || r.settles.len() != 1 {
+			t.Fatal("canceled while away", canceled.all(), r.settles.len())
 		}
-		away = false
+		away.Store(false)
 		time.Sleep(5 * time.Second)
-		if len(canceled) != 1 || r.settles.len() != 0 {
-			t.Fatal(canceled, r.settles.len())
+		if len(canceled.all()) != 1 || r.settles.len() != 0 {
+			t.Fatal(canceled.all(), r.settles.len())
 		}
 		r.stop()
 	})
@@ -165,16 +166,17 @@ func TestOutageFailsFastAndHeals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeStore{}
 		var asked atomic.Int64
-		away := true
+		var away atomic.Bool
+		away.Store(true)
 		f.reserve = func(ctx context.Context, l store.Lease, _ int64, _ bool) (int64, error) {
 			asked.Add(1)
-			if away {
+			if away.Load() {
 				return 0, hang(ctx)
 			}
 			return l.Granted, nil
 		}
 		f.cancel = func(ctx context.Context, l store.Lease) error {
-			if away {
+			if away.Load() {
 				return errAway
 			}
 			return nil
@@ -201,7 +203,7 @@ func TestOutageFailsFastAndHeals(t *testing.T) {
 		if n := asked.Load(); n > 15 || fast < 900 {
 			t.Fatalf("%d asked the database, %d failed at once", n, fast)
 		}
-		away = false
+		away.Store(false)
 		time.Sleep(2 * time.Second) // what is unclear is undone, and that is an answer
 		if _, err := r.Reserve(t.Context(), r.request(1)); err != nil {
 			t.Fatal(err)
@@ -214,35 +216,36 @@ func TestSettlementIsBookedOnceAfterAnOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeStore{}
 		state := map[string]string{}
-		var booked int64
-		mode := "away"
+		var booked atomic.Int64
+		var mode atomic.Value
+		mode.Store("away")
 		f.settle = func(ctx context.Context, q store.SettleRequest) (bool, error) {
-			switch mode {
+			switch mode.Load() {
 			case "hang":
 				return false, hang(ctx)
 			case "away":
 				return false, errAway
 			case "committed": // and the answer is lost
 				state[q.LeaseID] = q.State
-				booked += q.Actual
-				mode = "well"
+				booked.Add(q.Actual)
+				mode.Store("well")
 				return false, hang(ctx)
 			}
 			if state[q.LeaseID] != "" {
 				return false, nil
 			}
 			state[q.LeaseID] = q.State
-			booked += q.Actual
+			booked.Add(q.Actual)
 			return true, nil
 		}
-		var rows []core.UsageLog
-		f.insert = func(_ context.Context, list []core.UsageLog) error { rows = append(rows, list...); return nil }
+		var rows kept[core.UsageLog]
+		f.insert = func(_ context.Context, list []core.UsageLog) error { rows.add(list...); return nil }
 		r := newRig(t, f, nil)
 		res, err := r.Reserve(t.Context(), r.request(1))
 		if err != nil {
 			t.Fatal(err)
 		}
-		mode = "hang"
+		mode.Store("hang")
 		start := time.Now()
 		if c := r.Settle(t.Context(), res, used(30)); c.Quota != 30 {
 			t.Fatalf("%+v", c)
@@ -251,13 +254,13 @@ func TestSettlementIsBookedOnceAfterAnOutage(t *testing.T) {
 			t.Fatalf("the end of the answer waited %s", took)
 		}
 		time.Sleep(10 * time.Second)
-		if len(rows) != 0 {
+		if len(rows.all()) != 0 {
 			t.Fatal("a row before the booking")
 		}
-		mode = "committed"
+		mode.Store("committed")
 		time.Sleep(10 * time.Second)
-		if booked != 30 || r.settles.len() != 0 || len(rows) != 1 || rows[0].Quota != 30 {
-			t.Fatalf("booked %d, %d wait, rows %+v", booked, r.settles.len(), rows)
+		if got := rows.all(); booked.Load() != 30 || r.settles.len() != 0 || len(got) != 1 || got[0].Quota != 30 {
+			t.Fatalf("booked %d, %d wait, rows %+v", booked.Load(), r.settles.len(), got)
 		}
 		r.stop()
 	})
@@ -267,13 +270,14 @@ func TestSettlementIsBookedOnceAfterAnOutage(t *testing.T) {
 func TestOneBadAccountDoesNotBlockTheQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeStore{}
-		done := map[int64]int{}
-		away := true
+		var done kept[int64]
+		var away atomic.Bool
+		away.Store(true)
 		f.settle = func(ctx context.Context, q store.SettleRequest) (bool, error) {
-			if away || q.UserID == 1 {
+			if away.Load() || q.UserID == 1 {
 				return false, errAway
 			}
-			done[q.UserID]++
+			done.add(q.UserID)
 			return true, nil
 		}
 		r := newRig(t, f, nil)
@@ -286,10 +290,10 @@ func TestOneBadAccountDoesNotBlockTheQueue(t *testing.T) {
 				r.Refund(t.Context(), res, core.Outcome{})
 			}
 		}
-		away = false
+		away.Store(false)
 		time.Sleep(3 * time.Second)
-		if len(done) != 4 || r.settles.len() != 3 {
-			t.Fatal(done, r.settles.len())
+		if len(done.all()) != 12 || r.settles.len() != 3 {
+			t.Fatal(done.all(), r.settles.len())
 		}
 		r.stop()
 	})
@@ -314,9 +318,9 @@ func TestCloseTriesUntilItsTimeIsOver(t *testing.T) {
 			t.Fatalf("%v", err)
 		}
 
-		var settled, logged int
-		f = &fakeStore{settle: func(context.Context, store.SettleRequest) (bool, error) { settled++; return settled > 1, nil },
-			insert: func(_ context.Context, rows []core.UsageLog) error { logged += len(rows); return nil }}
+		var settled, logged atomic.Int64
+		f = &fakeStore{settle: func(context.Context, store.SettleRequest) (bool, error) { return settled.Add(1) > 1, nil },
+			insert: func(_ context.Context, rows []core.UsageLog) error { logged.Add(int64(len(rows))); return nil }}
 		r = newRig(t, f, nil)
 		res, err = r.Reserve(t.Context(), r.request(1))
 		if err != nil {
@@ -326,8 +330,8 @@ func TestCloseTriesUntilItsTimeIsOver(t *testing.T) {
 		for range 95 {
 			r.Append(core.UsageLog{Type: core.LogSystem})
 		}
-		if err := r.Close(t.Context()); err != nil || logged != 96 {
-			t.Fatal(err, logged)
+		if err := r.Close(t.Context()); err != nil || logged.Load() != 96 {
+			t.Fatal(err, logged.Load())
 		}
 		r.stop() // Run ended with Close
 	})
@@ -335,25 +339,29 @@ func TestCloseTriesUntilItsTimeIsOver(t *testing.T) {
 
 func TestRecoverWaitsForTheDatabase(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		away := true
-		left := []store.Lease{{ID: "x", UserID: 1, Granted: 100, Spent: 40, Detail: `{"user":"u","channel":3}`}, {ID: "bad", UserID: 2, Granted: 5, Spent: 1, Detail: "{"}}
-		var got []store.SettleRequest
+		var away atomic.Bool
+		away.Store(true)
+		var left kept[store.Lease]
+		left.add([]store.Lease{{ID: "x", UserID: 1, Granted: 100, Spent: 40, Detail: `{"user":"u","channel":3}`}, {ID: "bad", UserID: 2, Granted: 5, Spent: 1, Detail: "{"}}...)
+		var got kept[store.SettleRequest]
 		f := &fakeStore{}
 		f.open = func(_ context.Context, node, notBoot string) ([]store.Lease, error) {
-			if away {
+			if away.Load() {
 				return nil, errAway
 			}
 			if node != "n" || notBoot != "b" {
 				t.Error(node, notBoot)
 			}
-			return left, nil
+			return left.all(), nil
 		}
 		f.settle = func(_ context.Context, q store.SettleRequest) (bool, error) {
 			if q.LeaseID == "bad" {
 				return false, errors.New("no such column")
 			}
-			got = append(got, q)
-			left = left[1:]
+			got.add(q)
+			rest := left.all()[1:]
+			left.reset()
+			left.add(rest...)
 			return true, nil
 		}
 		r := newRig(t, f, nil)
@@ -361,13 +369,13 @@ func TestRecoverWaitsForTheDatabase(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(5 * time.Second)
-		if len(got) != 0 {
-			t.Fatal(got)
+		if len(got.all()) != 0 {
+			t.Fatal(got.all())
 		}
-		away = false
+		away.Store(false)
 		time.Sleep(5 * time.Second)
-		if len(got) != 1 || got[0].Actual != 40 || got[0].State != store.LeaseSettled || got[0].ChannelID != 3 || !got[0].CountRequest {
-			t.Fatalf("%+v", got)
+		if g := got.all(); len(g) != 1 || g[0].Actual != 40 || g[0].State != store.LeaseSettled || g[0].ChannelID != 3 || !g[0].CountRequest {
+			t.Fatalf("%+v", g)
 		}
 		r.stop()
 	})

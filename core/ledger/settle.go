@@ -51,7 +51,7 @@ func (l *Ledger) settlement(r *core.Reservation, o *core.Outcome, state string, 
 func (l *Ledger) book(ctx context.Context, s *settlement) {
 	err := errStalled
 	if l.health.up() {
-		err = l.try(context.WithoutCancel(ctx), s, 2*l.o.Config().ReserveTimeout)
+		err = l.try(context.WithoutCancel(ctx), s, 2*l.timeout())
 	}
 	if err != nil {
 		l.later(s)
@@ -72,7 +72,7 @@ func (l *Ledger) try(ctx context.Context, s *settlement, timeout time.Duration) 
 		return err
 	}
 	s.tries++
-	tctx, cancel := context.WithTimeout(ctx, timeout)
+	tctx, cancel := patience(ctx, timeout)
 	defer cancel()
 	done, err := true, error(nil)
 	if s.cancel != nil {
