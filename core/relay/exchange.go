@@ -104,6 +104,9 @@ func (rl *Relay) Serve(w http.ResponseWriter, r *http.Request, op llm.Operation,
 	x := &exchange{rl: rl, r: r, op: op, format: op.Format(), cfg: rl.o.Config(), snap: rl.o.Snapshot(), start: rl.o.Now()}
 	x.codec = rl.o.Codecs[x.format]
 	x.out = client{w: w, rc: http.NewResponseController(w), h2: r.ProtoMajor == 2, max: x.cfg.Relay.WriteTimeout}
+	if x.format == llm.Claude {
+		x.out.id = core.RequestID(r.Context())
+	}
 	x.dog.x = x
 	rl.o.Metrics.InFlight.Inc()
 	defer x.finish()
