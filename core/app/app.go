@@ -188,6 +188,7 @@ func (a *app) build(ctx context.Context, cfg *config.Config) error {
 	if err != nil {
 		return fmt.Errorf("provider catalogue: %w", err)
 	}
+	catalogue.UserAgent = "sluice/" + a.node.Version
 	keys, err := store.NewKeyring(cfg.Secrets.Crypto, cfg.Secrets.CryptoOld)
 	if err != nil {
 		return fmt.Errorf("CRYPTO_SECRET: %w", err)
@@ -216,7 +217,11 @@ func (a *app) build(ctx context.Context, cfg *config.Config) error {
 		Client: provider.NewClient(catalogue, transport), Ready: a.checks, Counters: inmem.NewCounters(inmem.Options{}), Node: a.node, Version: a.node.Version,
 		Logger: a.Logger, Metrics: a.metrics, MetricsHandler: promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{}), Now: time.Now,
 	})
-	return err
+	if err != nil {
+		return fmt.Errorf("web: %w", err)
+	}
+	a.onStop(func(context.Context) error { a.web.Close(); return nil })
+	return nil
 }
 
 // goRun runs fn in a goroutine of the app's, which stop cancels and awaits.
