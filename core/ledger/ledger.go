@@ -117,9 +117,9 @@ type state struct {
 	ended  bool // settled or refunded
 	off    bool // billing was off when it was made
 	floor  int64
-	detail leaseDetail
-	noted  time.Time // of the last progress note
-	tokens int64     // at the last progress note
+	detail *leaseDetail // nil = no lease
+	noted  time.Time    // of the last progress note
+	tokens int64        // at the last progress note
 }
 
 // end marks the reservation as ended; false if it was already.
@@ -173,9 +173,10 @@ func (l *Ledger) Reserve(ctx context.Context, q core.ReserveRequest) (*core.Rese
 	r.TokenHas = q.Token != nil && !q.Token.UnlimitedQuota
 	r.ID = l.o.NewID()
 	st.floor = prompt
-	st.detail = newDetail(r)
+	detail := newDetail(r)
+	st.detail = &detail
 	lease := store.Lease{ID: r.ID, Node: l.o.NodeID, Boot: l.o.Boot, RequestID: q.RequestID, UserID: q.User.ID, Granted: bound, Spent: prompt,
-		TokenCharged: r.TokenHas, Model: q.Model, Detail: st.detail.encode(nil), CreatedAt: l.o.Now()}
+		TokenCharged: r.TokenHas, Model: q.Model, Detail: detail.encode(nil), CreatedAt: l.o.Now()}
 	if q.Token != nil {
 		lease.TokenID = q.Token.ID
 	}

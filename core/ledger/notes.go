@@ -112,6 +112,9 @@ func (l *Ledger) Extend(r *core.Reservation, so llm.Usage) {
 		return
 	}
 	st := stateOf(r)
+	if st.detail == nil {
+		return
+	}
 	now, total := l.o.Now(), so.Total()
 	st.mu.Lock()
 	due := !st.ended && (total-st.tokens >= noteTokens || now.Sub(st.noted) >= noteEvery) && total != st.tokens
@@ -123,7 +126,7 @@ func (l *Ledger) Extend(r *core.Reservation, so llm.Usage) {
 		return
 	}
 	so.Tools = slices.Clone(so.Tools)
-	n := &note{state: st, spent: max(l.quote(r, &so), st.floor), usage: so, detail: st.detail}
+	n := &note{state: st, spent: max(l.quote(r, &so), st.floor), usage: so, detail: *st.detail}
 	n.detail.Channel = r.ChannelID
 	l.notes.mu.Lock()
 	l.notes.open[r.ID] = n
