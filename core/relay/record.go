@@ -83,38 +83,42 @@ func (rl *Relay) countBreaker(channel int64, open bool) {
 }
 
 // log writes the line of a finished exchange: never a body, a key or a message
-// of the prompt.
+// of the prompt. Whole milliseconds and no source position: a line is written for
+// every request.
 func (x *exchange) log(took time.Duration, model string) {
 	ctx := x.r.Context()
 	level := slog.LevelInfo
 	if x.err != nil && x.status >= 500 {
 		level = slog.LevelWarn
 	}
-	if !x.rl.o.Logger.Enabled(ctx, level) {
+	h := x.rl.o.Logger.Handler()
+	if !h.Enabled(ctx, level) {
 		return
 	}
-	a := make([]slog.Attr, 0, 20)
+	rec := slog.NewRecord(x.rl.o.Now(), level, "relayed", 0)
+	var a [24]slog.Attr
+	rec.AddAttrs(x.attrs(a[:0], took, model)...)
+	_ = h.Handle(ctx, rec) // as slog does: a log that cannot be written has nowhere to say so
+}
+
+func (x *exchange) attrs(a []slog.Attr, took time.Duration, model string) []slog.Attr {
 	a = append(a,
-		slog.String("request_id", core.RequestID(ctx)),
+		slog.String("request_id", core.RequestID(x.r.Context())),
 		slog.String("op", string(x.op)),
 		slog.String("model", model),
 		slog.Int("status", x.status),
-		slog.Float64("ms", milliseconds(took)),
+		slog.Int64("ms", took.Milliseconds()),
 	)
 	if x.cred.Token != nil {
 		a = append(a, slog.Int64("user", x.cred.User.ID), slog.Int64("token", x.cred.Token.ID))
 	}
 	if x.channel != nil {
-		a = append(a, slog.Int64("channel", x.channel.ID), slog.String("group", x.group), slog.Int("attempts", len(x.tried)),
-			slog.Float64("upstream_ms", milliseconds(x.waited)))
-	}
-	if x.firstByte > 0 {
-		a = append(a, slog.Float64("first_byte_ms", milliseconds(x.firstByte)))
+		a = append(a, slog.String("group", x.group), slog.Int64("channel", x.channel.ID), slog.Int("attempts", len(x.tried)))
 	}
 	if x.streamed {
-		a = append(a, slog.Bool("stream", true), slog.Int64("frames", x.frames))
+		a = append(a, slog.Bool("stream", true), slog.Int64("frames", x.frames), slog.Int64("first_byte_ms", x.firstByte.Milliseconds()))
 	}
-	if x.booked && x.err == nil || x.usage.Total() > 0 {
+	if x.usage.Total() > 0 {
 		a = append(a, slog.Int64("input", x.usage.Prompt()), slog.Int64("output", x.usage.Completion()), slog.Int64("quota", x.charge.Quota))
 	}
 	if x.guessed {
@@ -129,7 +133,5 @@ func (x *exchange) log(took time.Duration, model string) {
 			a = append(a, slog.String("cause", clip(x.err.Err.Error(), 512)))
 		}
 	}
-	x.rl.o.Logger.LogAttrs(ctx, level, "relayed", a...)
+	return a
 }
-
-func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
