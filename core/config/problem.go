@@ -33,11 +33,3 @@ func (p Problems) Error() string {
 	}
 	return strings.Join(lines, "\n")
 }
-
-// err is nil for an empty list.
-func (p Problems) err() error {
-	if len(p) == 0 {
-		return nil
-	}
-	return p
-}

@@ -167,8 +167,9 @@ func syncDir(dir string) error {
 // folderError says whose data folder it must be.
 func folderError(c *Config, err error) error {
 	if errors.Is(err, fs.ErrPermission) || errors.Is(err, errReadOnly) {
-		return fmt.Errorf("%s: %s: node.data_dir: %s cannot be written by user id %d: give it to that user (chown -R %d %s), or name another folder: %w",
-			"data folder", c.Origin("node.data_dir"), quote(c.Node.DataDir), os.Getuid(), os.Getuid(), c.Node.DataDir, err)
+		where := Problem{Where: c.Origin("node.data_dir"), Key: "node.data_dir", Reason: fmt.Sprintf("%s cannot be used by user id %d: give it to that user (chown -R %d %s), or name another folder",
+			quote(c.Node.DataDir), os.Getuid(), os.Getuid(), c.Node.DataDir)}
+		return fmt.Errorf("%w: %w", where, err)
 	}
 	return fmt.Errorf("data folder: %w", err)
 }

@@ -105,7 +105,7 @@ func TestDataFolderIsAFile(t *testing.T) {
 func TestFolderErrorNamesUser(t *testing.T) {
 	c := load(t, Sources{Flags: map[string]string{"data-dir": "/data"}})
 	err := folderError(c, &os.PathError{Op: "mkdir", Path: "/data", Err: os.ErrPermission})
-	if !strings.Contains(err.Error(), "cannot be written by user id") || !strings.Contains(err.Error(), "flag --data-dir") {
+	if !strings.Contains(err.Error(), "cannot be used by user id") || !strings.Contains(err.Error(), "flag --data-dir") {
 		t.Error(err)
 	}
 }
