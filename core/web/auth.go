@@ -24,7 +24,7 @@ func (s *Server) identify(c *call) error {
 	err := s.identifyUser(c)
 	if c.route.caller == callVisitor {
 		if err != nil && !core.IsCode(err, core.CodeStoreUnavailable) {
-			c.user, c.session = nil, nil
+			c.user, c.session, c.authCode = nil, nil, ""
 			return nil
 		}
 		return err

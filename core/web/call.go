@@ -32,6 +32,7 @@ type call struct {
 	session *core.Session   // nil = access token or guest
 	token   core.Credential // on callToken and callTokenRead routes
 
+	began    time.Time
 	authCode string // New API's code of the error, where the table's is not precise enough
 	queries  url.Values
 }
@@ -155,6 +156,9 @@ func (c *call) pageQuery() core.PageQuery {
 // manageBody bounds the body of a known caller's management request.
 const manageBody = 8 << 20
 
+// bodyTimeout is how long a client may take to send it.
+const bodyTimeout = 30 * time.Second
+
 // bind reads the JSON body into v and checks its `validate` tags. Unknown fields
 // pass: New API's own clients send them.
 func (c *call) bind(v any) error {
@@ -162,7 +166,10 @@ func (c *call) bind(v any) error {
 	if c.user == nil {
 		limit = min(limit, c.s.o.Config().Server.AnonymousBody)
 	}
+	control := http.NewResponseController(c.w)
+	_ = control.SetReadDeadline(time.Now().Add(bodyTimeout)) // where the connection has none, as in tests, nothing is lost
 	body, err := io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, limit))
+	_ = control.SetReadDeadline(time.Time{})
 	if err != nil {
 		var tooLarge *http.MaxBytesError
 		if errors.As(err, &tooLarge) {

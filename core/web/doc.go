@@ -29,8 +29,8 @@
 // default the one of all /api routes. A route that reaches out to an upstream sets
 // slow: its context has no management deadline.
 //
-// A handler answers through c.ok(data), c.message(text), c.json(status, body) for
-// the replies outside the envelope, or replyPage for lists, and returns errors:
+// A handler answers through c.ok(data), c.done(), c.message(text), c.json(status,
+// body) for replies outside the envelope, or replyPage for lists, and returns errors:
 // *core.Error as the store and core.Errorf make them, anything else becomes an
 // internal error whose cause is logged and not shown. Other helpers:
 //
@@ -42,5 +42,5 @@
 //	c.pageQuery()                  core.PageQuery from p, page_size, ps, size
 //	c.update(fn)                   store.Update with the caller as actor
 //	c.s.snapshot(), c.s.options()  never nil
-//	rawJSON, unixSeconds           shapes of New API: JSON as text, times in seconds (0 or -1 = none)
+//	unixSeconds(t, never)          times in seconds; never is 0 or -1
 package web

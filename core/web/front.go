@@ -207,8 +207,8 @@ func secureHeaders(h http.Header) {
 // URL, since a query may hold what nobody should read.
 func (c *call) logAccess() {
 	level := slog.LevelInfo
-	if c.route.caller == callAnyone && c.route.method == http.MethodGet {
-		level = slog.LevelDebug // probes and status
+	if c.route.caller == callRelay || c.route.caller == callAnyone && c.route.method == http.MethodGet {
+		level = slog.LevelDebug // the usage log has it; probes and status
 	}
 	log := c.s.o.Logger
 	if !log.Enabled(context.Background(), level) {
@@ -223,5 +223,5 @@ func (c *call) logAccess() {
 		user = c.user.ID
 	}
 	log.LogAttrs(context.Background(), level, "request", slog.String("route", c.route.method+" "+c.route.path), slog.Int("status", status),
-		slog.String("request_id", core.RequestID(c.ctx())), slog.String("ip", c.ip.String()), slog.Int64("user_id", user))
+		slog.String("request_id", core.RequestID(c.ctx())), slog.String("ip", c.ip.String()), slog.Int64("user_id", user), slog.Int64("duration_ms", c.s.o.Now().Sub(c.began).Milliseconds()))
 }

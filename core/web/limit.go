@@ -61,17 +61,29 @@ func (s *Server) take(c *call, name, key string, limit config.Limit) error {
 // than the request.
 const countTimeout = 250 * time.Millisecond
 
+// countPause is how long counters that failed are left alone, so that not every
+// request waits for them.
+const countPause = time.Second
+
 // count asks the shared counters, or this node's own while those fail: a limit
 // is then by node, and never an error.
 func (s *Server) count(ctx context.Context, key string, limit int64, window time.Duration) core.CounterResult {
+	if s.o.Now().UnixNano() < s.countAlone.Load() {
+		return s.countHere(ctx, key, limit, window)
+	}
 	tctx, cancel := context.WithTimeout(ctx, countTimeout)
 	defer cancel()
 	res, err := s.o.Counters.Take(tctx, key, limit, window)
 	if err == nil {
 		return res
 	}
-	s.o.Logger.Debug("counters failed; this node counts alone", "error", err)
-	res, err = s.fallback.Take(ctx, key, limit, window)
+	s.o.Logger.Warn("counters failed; this node counts alone", "error", err)
+	s.countAlone.Store(s.o.Now().Add(countPause).UnixNano())
+	return s.countHere(ctx, key, limit, window)
+}
+
+func (s *Server) countHere(ctx context.Context, key string, limit int64, window time.Duration) core.CounterResult {
+	res, err := s.fallback.Take(ctx, key, limit, window)
 	if err != nil {
 		return core.CounterResult{Allowed: true}
 	}

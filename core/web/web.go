@@ -33,10 +33,12 @@ type Server struct {
 	origins  atomic.Pointer[originCheck]
 	fallback core.Counters // counts while Options.Counters fails
 	login    *loginGuard
-	isSetUp  atomic.Bool // a root was seen; there is no way back
-	views    sync.Mutex  // one change of prices or groups at a time
-	probes   probes
-	prices   pricingCache
+
+	countAlone atomic.Int64 // unix nanoseconds until which Options.Counters are not asked
+	isSetUp    atomic.Bool  // a root was seen; there is no way back
+	views      sync.Mutex   // one change of prices or groups at a time
+	probes     probes
+	prices     pricingCache
 }
 
 // New makes a Server. The error names what is missing.
@@ -154,7 +156,7 @@ func (s *Server) serve(rt *route, w http.ResponseWriter, r *http.Request, param 
 		defer cancel()
 		r = r.WithContext(ctx)
 	}
-	c := &call{s: s, w: w, r: r, route: rt, param: param, ip: s.clientIP(r)}
+	c := &call{s: s, w: w, r: r, route: rt, param: param, ip: s.clientIP(r), began: s.o.Now()}
 	if strings.HasPrefix(rt.path, "/api/") {
 		secureHeaders(w.Header())
 	}
