@@ -434,15 +434,15 @@ func (s *scanner) value(i int, n *node, text bool, class class, depth int) int {
 	if i >= len(b) {
 		return s.fail(i, "")
 	}
-	if n == nil && (!text || depth >= maxRecursion) {
-		return s.skip(i, text, depth)
-	}
-	switch b[i] {
-	case '"':
+	switch c := b[i]; {
+	case c == '"':
 		return s.stringValue(i, n, text, class)
-	case '{':
+	case c != '{' && c != '[':
+	case n == nil && (!text || depth >= maxRecursion):
+		return s.skip(i, text, depth)
+	case c == '{':
 		return s.object(i, n, text, class, depth+1)
-	case '[':
+	default:
 		return s.array(i, n, text, depth+1)
 	}
 	end := s.scalar(i)
@@ -600,7 +600,7 @@ func (s *scanner) object(i int, n *node, text bool, outer class, depth int) int 
 func (s *scanner) find(n *node, start, end int, odd bool) *node {
 	if !odd {
 		raw := s.b[start+1 : end-1]
-		if n.lens&(1<<min(len(raw), 63)) == 0 {
+		if len(raw) == 0 || n.mask>>maskBit(len(raw), raw[0])&1 == 0 {
 			return nil
 		}
 		for i := range n.keys {
@@ -662,6 +662,12 @@ const (
 	highs = 0x8080808080808080
 )
 
+// special sets the high bit of bytes that end a plain run: a byte under 0x20 or
+// a quote becomes under 0x21 by xor 2; a backslash becomes 0. It holds for bytes
+// under 0x80 (mask the others out), and the lowest hit is exact: a borrow comes
+// only from a hit below.
+func special(w uint64) uint64 { return ((w ^ 0x02*ones) - 0x21*ones) | ((w ^ 0x5c*ones) - ones) }
+
 // str scans a string from behind its opening quote and returns the index behind
 // the closing one, eight bytes a step. wide is how many bytes over 0x7f the
 // text has, escapes taken for what they stand for; of its raw bytes the text has
@@ -669,14 +675,21 @@ const (
 func (s *scanner) str(i int) (end, wide, shrink int) {
 	b := s.b
 	for {
+		// Plain ASCII, four words a step; what is not goes on below.
+		for i+32 <= len(b) {
+			q := b[i : i+32 : i+32]
+			w0, w1 := binary.LittleEndian.Uint64(q), binary.LittleEndian.Uint64(q[8:])
+			w2, w3 := binary.LittleEndian.Uint64(q[16:]), binary.LittleEndian.Uint64(q[24:])
+			if (special(w0)|special(w1)|special(w2)|special(w3)|w0|w1|w2|w3)&highs != 0 {
+				break
+			}
+			i += 32
+		}
 		for i+8 <= len(b) {
 			w := binary.LittleEndian.Uint64(b[i:])
-			// A byte under 0x20 or a quote becomes under 0x21 by xor 2; a
-			// backslash becomes 0. The lowest hit is exact: a borrow comes
-			// only from a hit below.
 			ascii := ^w & highs
-			hit := ((w ^ 0x02*ones) - 0x21*ones) | ((w ^ 0x5c*ones) - ones)
-			if hit &= ascii; hit == 0 {
+			hit := special(w) & ascii
+			if hit == 0 {
 				if ascii != highs {
 					wide += bits.OnesCount64(w & highs)
 				}

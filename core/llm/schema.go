@@ -37,7 +37,7 @@ type Schema struct {
 type node struct {
 	field   int // -1: an element of an array
 	keys    []childKey
-	lens    uint64 // bit n: a key of n bytes exists; longer ones share bit 63
+	mask    uint64 // maskBit of each key: most other keys are told apart by it
 	elem    *node
 	text    bool
 	inner   []int // fields below an element, cleared before each one
@@ -119,10 +119,13 @@ func (n *node) child(seg string, last bool, field int) *node {
 	c := &node{field: field}
 	for _, name := range names {
 		n.keys = append(n.keys, childKey{name, c})
-		n.lens |= 1 << min(len(name), 63)
+		n.mask |= 1 << maskBit(len(name), name[0])
 	}
 	return c
 }
+
+// maskBit makes a number below 64 of a key's length and first letter in any case.
+func maskBit(size int, first byte) uint { return (uint(size)*5 + uint(first&0x1f)) & 63 }
 
 // finish fills inner and returns the fields at and below n.
 func (n *node) finish() []int {
