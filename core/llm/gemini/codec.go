@@ -114,26 +114,28 @@ func (Codec) Parse(op llm.Operation, _, pathModel string, body []byte) (*llm.Req
 	if r.Model == "" {
 		return nil, &llm.BadRequest{Param: "model", Message: "is required in the path"}
 	}
-	var err error
-	switch op {
-	case llm.OpGenerate, llm.OpStreamGenerate:
-		r.Stream = op == llm.OpStreamGenerate
-		err = parseGenerate(r)
-	case llm.OpEmbedContent:
-		if err = scan(r, embedSchema); err == nil {
-			err = r.Document.RequireKind(fContent, "an object", llm.Object)
-		}
-	case llm.OpBatchEmbed:
-		err = parseBatch(r)
-	case llm.OpGeminiCount:
-		err = parseCount(r)
-	default:
-		err = &llm.BadRequest{Message: "the operation " + string(op) + " is not of this format"}
-	}
-	if err != nil {
+	if err := parse(r); err != nil {
 		return nil, err
 	}
 	return r, nil
+}
+
+func parse(r *llm.Request) error {
+	switch r.Operation {
+	case llm.OpGenerate, llm.OpStreamGenerate:
+		r.Stream = r.Operation == llm.OpStreamGenerate
+		return parseGenerate(r)
+	case llm.OpEmbedContent:
+		if err := scan(r, embedSchema); err != nil {
+			return err
+		}
+		return r.Document.RequireKind(fContent, "an object", llm.Object)
+	case llm.OpBatchEmbed:
+		return parseBatch(r)
+	case llm.OpGeminiCount:
+		return parseCount(r)
+	}
+	return &llm.BadRequest{Message: "the operation " + string(r.Operation) + " is not of this format"}
 }
 
 func scan(r *llm.Request, s *llm.Schema) error {
@@ -149,9 +151,9 @@ func scan(r *llm.Request, s *llm.Schema) error {
 }
 
 // checkModel refuses a body that names another model than the path: the path's
-// is what is billed.
+// is what is billed. A request without a model is an edited one.
 func checkModel(r *llm.Request, d *llm.Document, v llm.Value) error {
-	if v.Kind <= llm.Null || v.Kind == llm.String && strings.TrimPrefix(d.Text(v), "models/") == r.Model {
+	if r.Model == "" || v.Kind <= llm.Null || v.Kind == llm.String && strings.TrimPrefix(d.Text(v), "models/") == r.Model {
 		return nil
 	}
 	return &llm.BadRequest{Param: "model", Message: fmt.Sprintf("must be the model of the path, models/%s", r.Model)}
@@ -242,19 +244,10 @@ func parseCount(r *llm.Request) error {
 }
 
 // Reparse implements llm.Codec.
-func (c Codec) Reparse(r *llm.Request, contentType string, body []byte) (*llm.Request, error) {
+func (Codec) Reparse(r *llm.Request, _ string, body []byte) (*llm.Request, error) {
 	// The body now names upstream's model, if any: that is no contradiction.
-	sent := r.Model
-	var d llm.Document
-	if err := d.Scan(countSchema, body); err == nil {
-		if m := strings.TrimPrefix(d.Text(d.Value(fModel)), "models/"); m != "" {
-			sent = m
-		} else if m := strings.TrimPrefix(d.Text(d.Value(fWholeModel)), "models/"); m != "" {
-			sent = m
-		}
-	}
-	edited, err := c.Parse(r.Operation, contentType, sent, body)
-	if err != nil {
+	edited := &llm.Request{Operation: r.Operation, Choices: 1, Body: body}
+	if err := parse(edited); err != nil {
 		return nil, err
 	}
 	return r.Reparsed(edited), nil
