@@ -4,12 +4,13 @@ import (
 	"compress/flate"
 	"compress/zlib"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/andybalholm/brotli"
 	"github.com/klauspost/compress/gzip"
@@ -63,41 +64,104 @@ func (h *heldBody) Close() error {
 	return nil
 }
 
+const (
+	bodyGrace = 30 * time.Second // in which the first bytes of a body come
+	bodyRate  = 16 << 10         // bytes a second that it must keep up after that
+)
+
+// pace bounds how slowly a body may come. Its deadline is the connection's: it is
+// lifted when the body is whole, since net/http goes on reading there to see the
+// client leave.
+type pace struct {
+	src      io.Reader
+	rc       *http.ResponseController
+	start    time.Time
+	deadline time.Time
+	got      int64
+	late     bool
+}
+
+func newPace(src io.Reader, rc *http.ResponseController, now time.Time) *pace {
+	p := &pace{src: src, rc: rc, start: now}
+	p.until(now.Add(bodyGrace))
+	return p
+}
+
+func (p *pace) until(t time.Time) {
+	p.deadline = t
+	_ = p.rc.SetReadDeadline(t) // a writer without deadlines is a test's
+}
+
+// Read implements io.Reader.
+func (p *pace) Read(b []byte) (int, error) {
+	n, err := p.src.Read(b)
+	p.got += int64(n)
+	switch {
+	case err == nil && time.Until(p.deadline) < bodyGrace/2:
+		p.until(p.start.Add(bodyGrace + time.Duration(p.got/bodyRate)*time.Second))
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		p.late = true
+	}
+	return n, err
+}
+
+// whole lifts the deadline.
+func (p *pace) whole() { p.until(time.Time{}) }
+
 // readBody reads a request body once, decoded and bounded. The caller releases it.
-func (rl *Relay) readBody(w http.ResponseWriter, r *http.Request) (*body, error) {
+func (rl *Relay) readBody(w http.ResponseWriter, r *http.Request, p *pace) (*body, error) {
 	limit, total := rl.limits()
 	if r.ContentLength > limit {
 		closeAfter(w, r)
 		return nil, errTooLarge(limit)
 	}
 	coding := strings.ToLower(strings.TrimSpace(r.Header.Get("Content-Encoding")))
-	src, size, done := io.Reader(r.Body), r.ContentLength, func() {}
+	src, size, done := io.Reader(p), r.ContentLength, func() {}
 	if coding != "" && coding != "identity" {
 		var err error
 		// What arrives is bounded as well: a stream that decodes to nothing is still read.
-		if src, done, err = decoder(coding, io.LimitReader(r.Body, limit+1)); err != nil {
-			return nil, err
+		if src, done, err = decoder(coding, io.LimitReader(p, limit+1)); err != nil {
+			return nil, bodyError(err, coding, p)
 		}
 		size = -1
 	}
 	defer done()
 	b := &body{rl: rl}
 	b.refs.Store(1)
-	if err := b.fill(src, size, limit, total); err != nil {
+	err := b.fill(src, size, limit, total)
+	if err == nil && size < 0 {
+		// A decoder stops at the end of its own data; net/http sees a client leave
+		// only once the body was read to its very end.
+		_, err = io.Copy(io.Discard, io.LimitReader(p, maxTrailing))
+	}
+	if err != nil {
 		b.release()
-		var e *core.Error
-		if !errors.As(err, &e) {
-			e = core.WrapError(core.CodeReadBody, err, "The request body could not be read to its end.")
-			if coding != "" {
-				e.Message = fmt.Sprintf("The request body could not be decoded as %s.", clip(coding, 20))
-			}
-		}
-		if e.Code == core.CodeBodyTooLarge || e.Code == core.CodeOverloaded {
+		e := bodyError(err, coding, p)
+		if p.late || e.Code == core.CodeBodyTooLarge || e.Code == core.CodeOverloaded {
 			closeAfter(w, r)
 		}
 		return nil, e
 	}
+	p.whole()
 	return b, nil
+}
+
+// maxTrailing is how much may stand behind an encoded body.
+const maxTrailing = 64 << 10
+
+func bodyError(err error, coding string, p *pace) *core.Error {
+	var e *core.Error
+	switch {
+	case p.late:
+		e = core.WrapError(core.CodeReadBody, err, "The request body came too slowly.")
+		e.Status = http.StatusRequestTimeout
+	case errors.As(err, &e):
+	case coding != "" && coding != "identity":
+		e = core.WrapError(core.CodeReadBody, err, "The request body could not be decoded as %s.", clip(coding, 20))
+	default:
+		e = core.WrapError(core.CodeReadBody, err, "The request body could not be read to its end.")
+	}
+	return e
 }
 
 func (rl *Relay) limits() (one, all int64) {

@@ -5,10 +5,14 @@ import (
 	"compress/flate"
 	"compress/gzip"
 	"compress/zlib"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/andybalholm/brotli"
 	"github.com/klauspost/compress/zstd"
@@ -124,5 +128,70 @@ func TestBufferClasses(t *testing.T) {
 		if b := p.get(n); int64(cap(b)) < n || len(b) != 0 {
 			t.Errorf("%d again: len %d cap %d", n, len(b), cap(b))
 		}
+	}
+}
+
+// Whatever the encoding, a client that leaves is seen: net/http looks for it only
+// behind the very end of the body.
+func TestClientLeavesAfterEncodedBody(t *testing.T) {
+	for _, coding := range []string{"gzip", "br", "zstd", "deflate"} {
+		t.Run(coding, func(t *testing.T) {
+			r := newRig(t)
+			up := r.upstream(1, `{"hang":true}`)
+			conn, err := net.Dial("tcp", strings.TrimPrefix(r.url, "http://"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			body := packed(t, coding, chatBody)
+			_, _ = fmt.Fprintf(conn, "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\nContent-Encoding: %s\r\nContent-Length: %d\r\n\r\n%s", testKey, coding, len(body), body)
+			running := func(n int64) func() error {
+				return func() error {
+					if up.Stats().InFlight != n {
+						return fmt.Errorf("%d calls under way", up.Stats().InFlight)
+					}
+					return nil
+				}
+			}
+			eventually(t, running(1))
+			conn.Close()
+			eventually(t, running(0))
+			r.money(0, 1)
+		})
+	}
+}
+
+type slowBody struct{ step func() (int, error) }
+
+func (s slowBody) Read([]byte) (int, error) { return s.step() }
+
+// deadlines is a ResponseWriter that takes read deadlines.
+type deadlines struct {
+	http.ResponseWriter
+	set []time.Time
+}
+
+func (d *deadlines) SetReadDeadline(t time.Time) error { d.set = append(d.set, t); return nil }
+
+func TestPace(t *testing.T) {
+	now := time.Now()
+	d := &deadlines{}
+	p := newPace(slowBody{func() (int, error) { return 10 * bodyRate, nil }}, http.NewResponseController(d), now.Add(-25*time.Second))
+	if _, err := p.Read(nil); err != nil {
+		t.Fatal(err)
+	}
+	// 10 s worth of bytes came: the deadline moves by that.
+	if len(d.set) != 2 || d.set[1].Sub(d.set[0]) != 10*time.Second {
+		t.Fatal(d.set)
+	}
+	p.whole()
+	if !d.set[2].IsZero() {
+		t.Fatal(d.set)
+	}
+	p.src = slowBody{func() (int, error) { return 0, os.ErrDeadlineExceeded }}
+	if _, err := p.Read(nil); err == nil || !p.late {
+		t.Fatal(err)
+	}
+	if e := bodyError(os.ErrDeadlineExceeded, "", p); e.Status != 408 {
+		t.Fatal(e)
 	}
 }

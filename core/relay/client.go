@@ -16,7 +16,6 @@ type client struct {
 	rc  *http.ResponseController
 	h2  bool
 	max time.Duration // of one write
-	id  string        // request id, where the format has a header of its own for it
 
 	mu        sync.Mutex
 	committed bool        // the status line is out
@@ -35,9 +34,6 @@ func (c *client) commit(status int, framing llm.Framing) {
 	c.committed, c.framing = true, framing
 	h := c.w.Header()
 	copyHeader(h, c.upstream)
-	if c.id != "" {
-		h.Set("Request-Id", c.id)
-	}
 	if framing != llm.FrameNone {
 		h.Set("Cache-Control", "no-cache")
 		h.Set("X-Accel-Buffering", "no")

@@ -128,11 +128,11 @@ func (x *exchange) describe(f *failure) llm.Error {
 
 // writeError is the whole answer of a failure before the first byte.
 func (x *exchange) writeError(le llm.Error) {
-	writeError(x.out.w, x.codec, x.format, le, shouldRetry(x.err, le.Status))
+	writeError(x.out.w, x.codec, le, shouldRetry(x.err, le.Status))
 	x.out.committed = true
 }
 
-func writeError(w http.ResponseWriter, codec llm.Codec, format llm.Format, le llm.Error, again string) {
+func writeError(w http.ResponseWriter, codec llm.Codec, le llm.Error, again string) {
 	body := codec.EncodeError(le)
 	h := w.Header()
 	h.Set("Content-Type", "application/json; charset=utf-8")
@@ -140,21 +140,13 @@ func writeError(w http.ResponseWriter, codec llm.Codec, format llm.Format, le ll
 	h.Set("Cache-Control", "no-store")
 	if le.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.FormatInt(int64((le.RetryAfter+time.Second-1)/time.Second), 10))
+		h.Set("Retry-After-Ms", strconv.FormatInt(le.RetryAfter.Milliseconds(), 10))
 	}
 	if again != "" {
 		h.Set("X-Should-Retry", again)
 	}
-	setRequestID(h, format, le.RequestID)
 	w.WriteHeader(le.Status)
 	_, _ = w.Write(body) // a client that left is no fault
-}
-
-// setRequestID adds the name under which Anthropic's SDKs look for the id; web
-// sets the general ones.
-func setRequestID(h http.Header, format llm.Format, id string) {
-	if format == llm.Claude && id != "" {
-		h.Set("Request-Id", id)
-	}
 }
 
 // shouldRetry is the hint that OpenAI's and Anthropic's SDKs obey: "false" where

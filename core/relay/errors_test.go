@@ -169,17 +169,6 @@ func TestShouldRetry(t *testing.T) {
 	}
 }
 
-func TestClaudeRequestID(t *testing.T) {
-	r := newRig(t)
-	r.upstream(1, "", ofType(14))
-	if p := r.post(unaryForms[1].path, unaryForms[1].body).want(200); p.Header.Get("Request-Id") != "req-test" {
-		t.Fatal(p.Header)
-	}
-	if p := r.post(streamForms[1].path, streamForms[1].body).want(200); p.Header.Get("Request-Id") != "req-test" {
-		t.Fatal(p.Header)
-	}
-}
-
 func TestResponseHeaders(t *testing.T) {
 	r := newRig(t)
 	r.upstream(1, `{"headers":{"Set-Cookie":"a=b","X-Ratelimit-Remaining-Requests":"7","Server":"vendor","Openai-Processing-Ms":"12","X-Request-Id":"up-1","Connection":"x-hop","X-Hop":"1","Cf-Ray":"1","Openai-Organization":"org-secret"}}`)

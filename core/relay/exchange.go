@@ -104,9 +104,6 @@ func (rl *Relay) Serve(w http.ResponseWriter, r *http.Request, op llm.Operation,
 	x := &exchange{rl: rl, r: r, op: op, format: op.Format(), cfg: rl.o.Config(), snap: rl.o.Snapshot(), start: rl.o.Now()}
 	x.codec = rl.o.Codecs[x.format]
 	x.out = client{w: w, rc: http.NewResponseController(w), h2: r.ProtoMajor == 2, max: x.cfg.Relay.WriteTimeout}
-	if x.format == llm.Claude {
-		x.out.id = core.RequestID(r.Context())
-	}
 	x.dog.x = x
 	rl.o.Metrics.InFlight.Inc()
 	defer x.finish()
@@ -118,13 +115,18 @@ func (rl *Relay) Serve(w http.ResponseWriter, r *http.Request, op llm.Operation,
 // run does the exchange. A failure is yet to be told to the client.
 func (x *exchange) run(pathModel string) *failure {
 	var err error
+	// Also for a body that is refused unread: net/http reads its rest.
+	pace := newPace(x.r.Body, x.out.rc, x.start)
+	if x.snap == nil {
+		return refuse(errStarting())
+	}
 	if x.cred, x.pinned, err = x.rl.Authenticate(x.r); err != nil {
 		return refuse(err)
 	}
 	if err := checkGroup(x.snap, x.cred); err != nil {
 		return refuse(err)
 	}
-	if x.body, err = x.rl.readBody(x.out.w, x.r); err != nil {
+	if x.body, err = x.rl.readBody(x.out.w, x.r, pace); err != nil {
 		return refuse(err)
 	}
 	if x.req, err = x.codec.Parse(x.op, x.r.Header.Get("Content-Type"), pathModel, x.body.bytes); err != nil {
@@ -134,6 +136,11 @@ func (x *exchange) run(pathModel string) *failure {
 		return refuse(core.Errorf(core.CodeModelForbidden, "This API key may not use the model %q.", clip(x.req.Model, 128)))
 	}
 	return x.attempts()
+}
+
+// errStarting is told before the first snapshot.
+func errStarting() *core.Error {
+	return &core.Error{Code: core.CodeStoreUnavailable, Message: "The node has no routing state yet. Try again shortly.", RetryAfter: retryBusy}
 }
 
 // attempts tries channels until one answers or none is left to try.

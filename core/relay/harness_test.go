@@ -220,8 +220,11 @@ func (r *rig) route(w http.ResponseWriter, req *http.Request) {
 	req = req.WithContext(core.WithRequestID(req.Context(), "req-test"))
 	if req.Method == http.MethodGet {
 		format := llm.OpenAI
-		if strings.HasPrefix(req.URL.Path, "/v1beta/models") {
+		switch {
+		case strings.HasPrefix(req.URL.Path, "/v1beta/models"):
 			format = llm.Gemini
+		case req.Header.Get("X-Api-Key") != "":
+			format = llm.Claude
 		}
 		_, model, _ := strings.Cut(req.URL.Path, "/models")
 		r.relay.Models(w, req, format, strings.TrimPrefix(model, "/"))

@@ -47,19 +47,14 @@ func (m *shownModel) serves(ops ...llm.Operation) bool {
 }
 
 // Models answers the list of models that the caller's token may use, or the one
-// that model names, in one of three shapes: that of format, or where format is
-// OpenAI's the one that the credential's headers ask for, as New API does. It
-// needs no database.
+// that model names, in the shape of format. It needs no database.
 func (rl *Relay) Models(w http.ResponseWriter, r *http.Request, format llm.Format, model string) {
-	if format == llm.OpenAI {
-		format = modelsShape(r)
-	}
 	codec := rl.o.Codecs[format]
 	fail := func(err error) {
 		e := core.AsError(err)
 		le := rl.o.Describe(format, e)
 		le.RequestID = core.RequestID(r.Context())
-		writeError(w, codec, format, le, shouldRetry(e, le.Status))
+		writeError(w, codec, le, shouldRetry(e, le.Status))
 	}
 	cred, _, err := rl.Authenticate(r)
 	if err != nil {
@@ -67,6 +62,10 @@ func (rl *Relay) Models(w http.ResponseWriter, r *http.Request, format llm.Forma
 		return
 	}
 	snap := rl.o.Snapshot()
+	if snap == nil {
+		fail(errStarting())
+		return
+	}
 	if err := checkGroup(snap, cred); err != nil {
 		fail(err)
 		return
@@ -92,22 +91,7 @@ func (rl *Relay) Models(w http.ResponseWriter, r *http.Request, format llm.Forma
 		return
 	}
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
-	setRequestID(w.Header(), format, core.RequestID(r.Context()))
 	_, _ = w.Write(b)
-}
-
-// modelsShape reads from the credential's form whose API the caller speaks.
-func modelsShape(r *http.Request) llm.Format {
-	h := r.Header
-	switch {
-	case strings.HasPrefix(r.URL.Path, "/v1beta/openai"):
-		return llm.OpenAI
-	case h.Get("X-Api-Key") != "" && h.Get("Anthropic-Version") != "":
-		return llm.Claude
-	case h.Get("X-Goog-Api-Key") != "", queryKey(r.URL.RawQuery) != "":
-		return llm.Gemini
-	}
-	return llm.OpenAI
 }
 
 // inShape reports whether a caller of format could use the model at all. The

@@ -73,9 +73,9 @@ func TestModels(t *testing.T) {
 	}
 	p.has(`"first_id":"both"`, `"last_id":"claude"`, `"has_more":false`, `"type":"model"`, `"created_at":`)
 
-	for _, path := range []string{"/v1beta/models", "/v1/models", "/v1/models?key=sk-" + testKey} {
+	for _, path := range []string{"/v1beta/models", "/v1beta/models?key=sk-" + testKey} {
 		change := []func(*http.Request){bareAuth("")}
-		if path != "/v1/models?key=sk-"+testKey {
+		if path == "/v1beta/models" {
 			change = append(change, header("X-Goog-Api-Key", "sk-"+testKey))
 		}
 		p = r.get(path, change...).want(200)
@@ -84,8 +84,6 @@ func TestModels(t *testing.T) {
 		}
 		p.has(`"nextPageToken":null`, `"displayName":"gemini"`)
 	}
-	// The OpenAI-compatible path of Google keeps its shape, however the key comes.
-	r.get("/v1beta/openai/models", bareAuth(""), header("X-Goog-Api-Key", "sk-"+testKey)).want(200).has(`"object":"list"`)
 }
 
 func TestModelOne(t *testing.T) {
@@ -126,5 +124,14 @@ func TestModelsAreThoseOfTheToken(t *testing.T) {
 	r.get("/v1/models", bareAuth(""), header("X-Api-Key", "sk-x"), header("Anthropic-Version", "1")).want(401).has(`{"type":"error"`)
 	if len(r.ledger.reserved) != 0 {
 		t.Fatal("a list reserved money")
+	}
+}
+
+func TestBeforeTheFirstSnapshot(t *testing.T) {
+	r := newRig(t)
+	r.snap.Store(nil)
+	r.get("/v1/models").want(503)
+	if p := r.post("/v1/chat/completions", chatBody).want(503); p.Header.Get("Retry-After") == "" {
+		t.Fatal(p.Header)
 	}
 }

@@ -25,7 +25,7 @@ func (x *exchange) record() {
 	if x.row != nil {
 		provider = x.row.Name
 	}
-	if x.req != nil && (x.channel != nil && x.pinned == 0 || x.snap.HasModel(x.req.Model)) {
+	if x.req != nil && x.snap != nil && (x.channel != nil && x.pinned == 0 || x.snap.HasModel(x.req.Model)) {
 		model = x.req.Model
 	}
 	m.Requests.WithLabelValues(endpoint, model, provider, strconv.Itoa(x.status)).Inc()
