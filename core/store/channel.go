@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -67,7 +68,8 @@ func (r *channelRow) sealedTexts(c *core.Channel) []sealedText {
 	}
 }
 
-// channel opens and prepares a row; without withKey the key stays sealed.
+// channel opens and prepares a row; without withKey the key stays sealed. With an
+// error comes what could be read.
 func (s *Store) channel(r *channelRow, withKey bool) (*core.Channel, error) {
 	c := &core.Channel{ID: r.ID, Type: r.Type, Name: r.Name, Status: core.ChannelStatus(r.Status), Weight: r.Weight, Priority: r.Priority,
 		BaseURL: r.BaseURL, Organization: r.Organization, TestModel: r.TestModel, Other: r.Other, Models: splitList(r.Models), Groups: splitList(r.Groups),
@@ -75,19 +77,21 @@ func (s *Store) channel(r *channelRow, withKey bool) (*core.Channel, error) {
 		Balance: core.Ratio(r.Balance), BalanceAt: fromMillis(r.BalanceAt), UsedQuota: r.UsedQuota, ResponseTime: time.Duration(r.ResponseTime) * time.Millisecond,
 		TestedAt: fromMillis(r.TestedAt), CreatedAt: fromMillis(r.CreatedAt), OtherInfo: r.OtherInfo, Rev: core.Revision(r.Rev)}
 	id := strconv.FormatInt(r.ID, 10)
+	var err error
 	for _, t := range r.sealedTexts(c) {
 		if t.column == "key" && !withKey {
 			continue
 		}
-		var err error
-		if *t.text, err = s.keys.open(*t.sealed, channelsTable, t.column, id); err != nil {
-			return nil, fmt.Errorf("%s of channel %d: %w", t.column, r.ID, err)
+		text, e := s.keys.open(*t.sealed, channelsTable, t.column, id)
+		if e != nil {
+			err = errors.Join(err, fmt.Errorf("%s of channel %d: %w", t.column, r.ID, e))
 		}
+		*t.text = text
 	}
-	if err := c.Prepare(); err != nil {
-		return nil, fmt.Errorf("channel %d: %w", r.ID, err)
+	if e := c.Prepare(); e != nil {
+		err = errors.Join(err, fmt.Errorf("channel %d: %w", r.ID, e))
 	}
-	return c, nil
+	return c, err
 }
 
 func checkChannel(c *core.Channel) error {
@@ -190,7 +194,11 @@ func (tx *Tx) ChannelForUpdate(ctx context.Context, id int64) (*core.Channel, er
 	if err := tx.lock(ctx, row, "channel", "id = ?", id); err != nil {
 		return nil, err
 	}
-	return tx.s.channel(row, true)
+	c, err := tx.s.channel(row, true)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 // DeleteChannel removes a channel.
@@ -241,7 +249,10 @@ func (s *Store) Channel(ctx context.Context, id int64) (*core.Channel, error) {
 		return nil, s.wrap("channel", missing(err, "channel"))
 	}
 	c, err := s.channel(row, true)
-	return c, s.wrap("channel", err)
+	if err != nil {
+		return nil, s.wrap("channel", err)
+	}
+	return c, nil
 }
 
 // ChannelFilter selects channels; zero values select all.
@@ -296,8 +307,8 @@ func (s *Store) Channels(ctx context.Context, p core.PageQuery, f ChannelFilter)
 	}
 	page.Items = make([]*core.Channel, len(rows))
 	for i, r := range rows {
-		if page.Items[i], err = s.channel(r, false); err != nil {
-			return core.Page[*core.Channel]{}, nil, s.wrap("channels", err)
+		if page.Items[i], err = s.channel(r, false); err != nil { // listed all the same, so that it can be repaired
+			s.logger.WarnContext(ctx, "channel is not usable", "channel", r.ID, "error", err)
 		}
 	}
 	return page, counts, nil

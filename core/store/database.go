@@ -93,7 +93,7 @@ func openMySQL(dsn string, o Options) (*database, error) {
 	pool := sql.OpenDB(connector)
 	setPool(pool, o)
 	db := bun.NewDB(pool, mysqlBase{mysqldialect.New()})
-	db.AddQueryHook(queryHook{logger: o.Logger, slow: o.SlowThreshold})
+	addHook(db, o)
 	return &database{write: db, read: db, mysql: cfg, locking: " FOR UPDATE"}, nil
 }
 
@@ -179,9 +179,8 @@ func openSQLite(path string, o Options) (*database, error) {
 	read.SetMaxOpenConns(readers)
 	read.SetMaxIdleConns(readers)
 	d := &database{write: bun.NewDB(write, sqlitedialect.New()), read: bun.NewDB(read, sqlitedialect.New())}
-	hook := queryHook{logger: o.Logger, slow: o.SlowThreshold}
-	d.write.AddQueryHook(hook)
-	d.read.AddQueryHook(hook)
+	addHook(d.write, o)
+	addHook(d.read, o)
 	return d, nil
 }
 
@@ -237,10 +236,42 @@ func (d *database) inSnapshot(ctx context.Context, fn func(tx bun.Tx) error) err
 	return once(ctx, d.read, o, fn)
 }
 
-func once(ctx context.Context, db *bun.DB, o *sql.TxOptions, fn func(tx bun.Tx) error) error {
-	err := db.RunInTx(ctx, o, func(_ context.Context, tx bun.Tx) error { return fn(tx) })
+func once(ctx context.Context, db *bun.DB, o *sql.TxOptions, fn func(tx bun.Tx) error) (err error) {
+	tx, err := db.BeginTx(ctx, o)
+	if err != nil {
+		return err
+	}
+	ended := false
+	defer func() {
+		if !ended { // fn failed or panicked
+			_ = bounded(ctx, tx.Rollback)
+		}
+	}()
+	if err = fn(tx); err == nil {
+		ended = true
+		err = bounded(ctx, tx.Commit)
+	}
 	if err != nil && ctx.Err() != nil && errors.Is(err, sql.ErrTxDone) {
 		return ctx.Err() // database/sql ended the transaction on its own
 	}
 	return err
+}
+
+// bounded waits for the end of a transaction no longer than ctx lasts: the
+// drivers themselves would wait for a silent server until their read time-out.
+// What comes after is not known then; the connection is given up by the driver.
+func bounded(ctx context.Context, end func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- end() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-done: // it ended at the same time
+		return err
+	default:
+		return ctx.Err()
+	}
 }

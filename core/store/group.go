@@ -77,6 +77,9 @@ func (tx *Tx) DeleteGroup(ctx context.Context, name string) error {
 }
 
 func (tx *Tx) deleteNamed(ctx context.Context, kind core.Kind, query, name string) error {
+	if checkIdentity("name", name, 255) != nil { // MySQL would find a name with blanks after it
+		return notFound(string(kind))
+	}
 	n, err := matched(tx.db.ExecContext(ctx, query, name))
 	if err != nil {
 		return err

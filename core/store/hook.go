@@ -18,14 +18,17 @@ type queryHook struct {
 
 var _ bun.QueryHook = queryHook{}
 
+func addHook(db *bun.DB, o Options) {
+	if o.SlowThreshold > 0 {
+		db.AddQueryHook(queryHook{logger: o.Logger, slow: o.SlowThreshold})
+	}
+}
+
 // BeforeQuery implements bun.QueryHook.
 func (h queryHook) BeforeQuery(ctx context.Context, _ *bun.QueryEvent) context.Context { return ctx }
 
 // AfterQuery implements bun.QueryHook.
 func (h queryHook) AfterQuery(ctx context.Context, e *bun.QueryEvent) {
-	if h.slow <= 0 {
-		return
-	}
 	took := time.Since(e.StartTime)
 	if took < h.slow {
 		return

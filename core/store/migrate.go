@@ -100,8 +100,9 @@ func (s *Store) runSteps(ctx context.Context, db *bun.DB, p part) error {
 		if err != nil && !duplicate(err) {
 			return fmt.Errorf("record migration %d: %w", m.num, err)
 		}
-		s.logger.InfoContext(ctx, "database migrated", "database", p.name, "step", m.num, "name", m.name)
+		s.logger.DebugContext(ctx, "migration applied", "database", p.name, "step", m.num, "name", m.name)
 	}
+	s.logger.InfoContext(ctx, "database migrated", "database", p.name, "steps", len(p.steps)-len(recorded))
 	return nil
 }
 

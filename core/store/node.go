@@ -22,7 +22,7 @@ func (s *Store) UpsertNode(ctx context.Context, n *core.Node) error {
 			return s.wrap("upsert node", err)
 		}
 	}
-	return nil
+	return s.wrap("upsert node", errAgain)
 }
 
 // nowMillis is the database's clock as an expression, in unix milliseconds.

@@ -40,15 +40,22 @@ type userRow struct {
 
 const usersTable = "sluice_users"
 
+// user opens a row.
 func (s *Store) user(r *userRow) (*core.User, error) {
-	setting, err := s.keys.open(r.Setting, usersTable, "setting", strconv.FormatInt(r.ID, 10))
-	if err != nil {
+	u := r.user()
+	var err error
+	if u.Setting, err = s.keys.open(r.Setting, usersTable, "setting", strconv.FormatInt(r.ID, 10)); err != nil {
 		return nil, fmt.Errorf("setting of user %d: %w", r.ID, err)
 	}
+	return u, nil
+}
+
+// user is the row without its setting.
+func (r *userRow) user() *core.User {
 	return &core.User{ID: r.ID, Username: r.Username, PasswordHash: core.Secret(r.PasswordHash), DisplayName: r.DisplayName,
 		Role: core.Role(r.Role), Status: core.UserStatus(r.Status), Email: r.Email, Group: r.Group, Quota: r.Quota, UsedQuota: r.UsedQuota,
-		RequestCount: r.RequestCount, Setting: setting, Remark: r.Remark, SessionEpoch: r.SessionEpoch, CreatedAt: fromMillis(r.CreatedAt),
-		LastLoginAt: fromMillis(r.LastLoginAt), Rev: core.Revision(r.Rev)}, nil
+		RequestCount: r.RequestCount, Remark: r.Remark, SessionEpoch: r.SessionEpoch, CreatedAt: fromMillis(r.CreatedAt),
+		LastLoginAt: fromMillis(r.LastLoginAt), Rev: core.Revision(r.Rev)}
 }
 
 // checkUser bounds what management writes of a user.
@@ -382,8 +389,9 @@ func (s *Store) Users(ctx context.Context, p core.PageQuery, f UserFilter) (core
 	}
 	page := core.Page[*core.User]{Total: int64(total), Items: make([]*core.User, len(rows))}
 	for i, r := range rows {
-		if page.Items[i], err = s.user(r); err != nil {
-			return core.Page[*core.User]{}, s.wrap("users", err)
+		if page.Items[i], err = s.user(r); err != nil { // listed all the same, so that it can be repaired
+			s.logger.WarnContext(ctx, "user's setting is not readable", "user", r.ID, "error", err)
+			page.Items[i] = r.user()
 		}
 	}
 	return page, nil

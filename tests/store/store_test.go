@@ -11,7 +11,7 @@ import (
 )
 
 func TestMariaDB(t *testing.T) {
-	server := harness.MariaDB(t)
+	server := harness.MemoryMariaDB(t)
 	storetest.Run(t, storetest.Backend{NewDatabase: func(t *testing.T) string { return server.NewDatabase(t) }, Isolated: true})
 }
 

@@ -283,6 +283,25 @@ func testSearches(t *testing.T, e *env) {
 	}
 }
 
+// testMatchedRows: a statement that finds its row and changes nothing counts
+// as a match on both dialects, since the guards stand in WHERE.
+func testMatchedRows(t *testing.T, e *env) {
+	ctx := t.Context()
+	u := e.user(t, "bob", 0)
+	hash := e.opts.Keys.AccessTokenHash("x")
+	for range 2 {
+		e.update(t, func(tx *store.Tx) error { return tx.SetUserAccessToken(ctx, u.ID, hash) })
+		e.update(t, func(tx *store.Tx) error { _, err := tx.SetQuota(ctx, u.ID, 7); return err })
+	}
+	must(t, e.s.CheckCanary(ctx))
+	must(t, e.s.CheckCanary(ctx)) // locks by an update that changes nothing
+	_, err := e.s.Reserve(ctx, store.Lease{ID: "l", UserID: u.ID, Granted: 7}, 1, false)
+	must(t, err)
+	done, err := e.s.Settle(ctx, store.SettleRequest{LeaseID: "l", UserID: u.ID, Granted: 7, Actual: 7, State: store.LeaseSettled})
+	must(t, err)
+	equal(t, "done of a settlement that gives nothing back", done, true)
+}
+
 func testNodes(t *testing.T, e *env) {
 	ctx := t.Context()
 	n := &core.Node{ID: "n1", Boot: "b1", Name: "one", Role: core.NodeMaster, Version: "v1", Revision: 1 << 40, StartedAt: e.now}

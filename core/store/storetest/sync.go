@@ -149,6 +149,23 @@ func testBadRows(t *testing.T, e *env) {
 	equal(t, "bad rows", len(r.Bad), 1)
 	equal(t, "bad row", r.Bad[0].Kind == core.KindChannel && r.Bad[0].ID == id(a.ID) && r.Bad[0].Err != nil, true)
 	equal(t, "good key", r.Rows.Channels[b.ID].Key.Reveal(), "key-b")
+	e.exec(t, "UPDATE sluice_channels SET setting_sealed = key_sealed WHERE id = "+id(b.ID))
+	u := e.user(t, "bob", 1)
+	e.exec(t, "UPDATE sluice_users SET setting_sealed = X'00' WHERE id = "+id(u.ID))
+	channels, _, err := e.s.Channels(ctx, core.PageQuery{}, store.ChannelFilter{}) // what is listed can be repaired
+	must(t, err)
+	equal(t, "listed channels", len(channels.Items), 2)
+	users, err := e.s.Users(ctx, core.PageQuery{}, store.UserFilter{})
+	must(t, err)
+	equal(t, "listed user", users.Items[0].Username, "bob")
+	e.update(t, func(tx *store.Tx) error {
+		return errors.Join(tx.SaveUser(ctx, u), tx.SaveChannel(ctx, &core.Channel{ID: a.ID, Name: "a", Status: 1}), tx.SaveChannel(ctx, &core.Channel{ID: b.ID, Name: "b", Status: 1}))
+	})
+	r, err = e.s.FetchAll(ctx)
+	must(t, err)
+	equal(t, "bad rows", len(r.Bad), 0)
+	_, err = e.s.User(ctx, u.ID)
+	must(t, err)
 }
 
 func testAudit(t *testing.T, e *env) {

@@ -48,7 +48,17 @@ wait
 rm -rf "$dir"
 `
 
-var sharedMariaDB = sync.OnceValues(func() (*Database, error) {
+var (
+	sharedMariaDB = sync.OnceValues(func() (*Database, error) { return mariaDBIn("") })
+	memoryMariaDB = sync.OnceValues(func() (*Database, error) {
+		if info, err := os.Stat("/dev/shm"); err != nil || !info.IsDir() {
+			return mariaDBIn("")
+		}
+		return mariaDBIn("/dev/shm")
+	})
+)
+
+func mariaDBIn(dir string) (*Database, error) {
 	if dsn := os.Getenv("SLUICE_TEST_MYSQL_DSN"); dsn != "" {
 		cfg, err := mysql.ParseDSN(dsn)
 		if err != nil {
@@ -56,8 +66,8 @@ var sharedMariaDB = sync.OnceValues(func() (*Database, error) {
 		}
 		return &Database{base: cfg, addr: cfg.Addr}, nil
 	}
-	return startMariaDB()
-})
+	return startMariaDB(dir)
+}
 
 // MariaDB is the server that all tests of a process share; it ends with the
 // process. SLUICE_TEST_MYSQL_DSN names another one instead. A missing server
@@ -71,10 +81,21 @@ func MariaDB(t TB) *Database {
 	return d
 }
 
+// MemoryMariaDB is like MariaDB, with its data in memory where the machine has
+// /dev/shm: for tests that make very many tables.
+func MemoryMariaDB(t TB) *Database {
+	t.Helper()
+	d, err := memoryMariaDB()
+	if err != nil {
+		t.Fatalf("MariaDB: %v", err)
+	}
+	return d
+}
+
 // StartMariaDB starts a server for this test alone, to be paused and killed.
 func StartMariaDB(t TB) *Database {
 	t.Helper()
-	d, err := startMariaDB()
+	d, err := startMariaDB("")
 	if err != nil {
 		t.Fatalf("MariaDB: %v", err)
 	}
@@ -82,7 +103,7 @@ func StartMariaDB(t TB) *Database {
 	return d
 }
 
-func startMariaDB() (*Database, error) {
+func startMariaDB(parent string) (*Database, error) {
 	server, err := findBinary("mariadbd", "mysqld")
 	if err != nil {
 		return nil, err
@@ -91,7 +112,7 @@ func startMariaDB() (*Database, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp("", "sluice-mariadb")
+	dir, err := os.MkdirTemp(parent, "sluice-mariadb")
 	if err != nil {
 		return nil, err
 	}

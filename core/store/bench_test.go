@@ -1,0 +1,79 @@
+package store
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/sluice-gateway/sluice/core"
+)
+
+func benchUser(b *testing.B, s *Store) (user, token, channel int64) {
+	b.Helper()
+	ctx := b.Context()
+	u := &core.User{Username: "bench", Role: core.RoleUser, Status: core.UserEnabled, Group: "default", Quota: core.MaxQuota}
+	t := &core.Token{Name: "bench", Status: core.TokenEnabled, RemainQuota: core.MaxQuota}
+	c := &core.Channel{Name: "bench", Status: core.ChannelEnabled}
+	if _, err := s.Update(ctx, core.SystemActor("bench"), func(tx *Tx) error {
+		if err := tx.CreateUser(ctx, u); err != nil {
+			return err
+		}
+		t.UserID = u.ID
+		if err := tx.CreateToken(ctx, t, NewTokenKey()); err != nil {
+			return err
+		}
+		return tx.CreateChannel(ctx, c)
+	}); err != nil {
+		b.Fatal(err)
+	}
+	return u.ID, t.ID, c.ID
+}
+
+func BenchmarkReserveSettle(b *testing.B) {
+	s := openTest(b, Options{})
+	user, token, channel := benchUser(b, s)
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		l := Lease{ID: fmt.Sprintf("lease-%d", i), Node: "n", Boot: "b", RequestID: "r", UserID: user, TokenID: token, Granted: 100, Model: "gpt-4", Detail: `{"a":1}`}
+		if _, err := s.Reserve(b.Context(), l, 1, true); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := s.Settle(b.Context(), SettleRequest{LeaseID: l.ID, UserID: user, TokenID: token, ChannelID: channel, ChargeToken: true, Granted: 100, Actual: 60,
+			State: LeaseSettled, AccessedAt: time.Now(), CountRequest: true}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkInsertLogs(b *testing.B) {
+	s := openTest(b, Options{})
+	rows := make([]core.UsageLog, 500)
+	for i := range rows {
+		rows[i] = core.UsageLog{At: time.Now(), Type: core.LogConsume, UserID: 1, Username: "bench", TokenID: 1, TokenName: "bench", ChannelID: 1, Model: "gpt-4", Group: "default",
+			Quota: 100, PromptTokens: 100, CompletionTokens: 10, RequestID: fmt.Sprintf("request-%d", i), Other: `{"model_ratio":1,"group_ratio":1,"completion_ratio":1,"frt":12}`}
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := s.InsertLogs(b.Context(), rows); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.N*len(rows))/b.Elapsed().Seconds(), "rows/s")
+}
+
+func BenchmarkCredential(b *testing.B) {
+	s := openTest(b, Options{})
+	user, _, _ := benchUser(b, s)
+	key := NewTokenKey()
+	if _, err := s.Update(b.Context(), core.SystemActor("bench"), func(tx *Tx) error {
+		return tx.CreateToken(b.Context(), &core.Token{UserID: user, Status: core.TokenEnabled}, key)
+	}); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, _, err := s.CredentialByHash(b.Context(), s.keys.KeyHashes(key.Reveal())); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
