@@ -75,7 +75,11 @@ type app struct {
 // that it could not start or did not stop cleanly.
 func Run(ctx context.Context, o Options) error {
 	cfg := o.Config.Get()
-	node, err := identity(cfg, telemetry.Version())
+	version := telemetry.Version()
+	if cfg.Node.Version != "" {
+		version = cfg.Node.Version
+	}
+	node, err := identity(cfg, version)
 	if err != nil {
 		return err
 	}
@@ -150,7 +154,7 @@ func (a *app) serve(ctx context.Context) error {
 func (a *app) drain(srv *http.Server) error {
 	limit := a.Config.Get().Server.ShutdownTimeout
 	a.draining.Store(true)
-	a.Logger.Info("draining: no new requests are taken", "limit", limit)
+	a.Logger.Info("draining: no new requests are taken", "limit", limit.String())
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	if err := srv.Shutdown(ctx); err != nil {

@@ -79,7 +79,7 @@ func (a *app) awaitDatabase(ctx context.Context, fn func() error) error {
 
 func (a *app) startState(ctx context.Context, cfg *config.Config, keys *store.Keyring, prices map[string]*core.Price) error {
 	a.state = cluster.New(cluster.Options{
-		Source: a.store, Hashes: keys.KeyHashes, Prices: prices, LookInterval: cfg.Sync.LookInterval,
+		Source: a.store, Hashes: keys.KeyHashes, Prices: prices, LookInterval: cfg.Sync.LookInterval, FullCheck: cfg.Sync.Frequency,
 		Tokens: cfg.Sync.TokenCache, Negatives: cfg.Sync.NegativeCache, Logger: a.Logger, Metrics: a.metrics,
 	})
 	if err := a.awaitDatabase(ctx, func() error { return a.state.Start(ctx) }); err != nil {

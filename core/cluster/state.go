@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -33,6 +34,7 @@ type Options struct {
 	Hashes       func(key string) [][]byte // HMACs of an API key, newest secret first
 	Prices       map[string]*core.Price    // the built-in list
 	LookInterval time.Duration             // a look starts 0.8 to 1.0 of it after the last one ended
+	FullCheck    time.Duration             // how often everything is read and compared; 0 = never
 	FetchTimeout time.Duration             // bound of one look; default 5 s
 	Tokens       int                       // bound of the credential cache
 	Negatives    int                       // bound of the cache of unknown keys
@@ -102,7 +104,7 @@ func (s *State) Look() {
 // Run looks at the revision again and again until ctx ends.
 func (s *State) Run(ctx context.Context) {
 	defer s.creds.close()
-	failing := false
+	failing, checked := false, s.o.Now()
 	for {
 		wait := time.Duration(float64(s.o.LookInterval) * (0.8 + 0.2*rand.Float64()))
 		t := time.NewTimer(wait)
@@ -115,6 +117,10 @@ func (s *State) Run(ctx context.Context) {
 		case <-t.C:
 		}
 		err := s.lookOnce(ctx)
+		if err == nil && s.o.FullCheck > 0 && s.o.Now().Sub(checked) >= s.o.FullCheck {
+			checked = s.o.Now()
+			err = s.compare(ctx)
+		}
 		if ctx.Err() != nil {
 			return
 		}
@@ -189,6 +195,34 @@ func (s *State) lag(st Status) time.Duration {
 		return 0
 	}
 	return s.o.Now().Sub(st.LookedAt)
+}
+
+// compare reads everything and puts right what the change log did not tell: rows
+// that were changed by hand. Cached credentials are not part of it.
+func (s *State) compare(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, s.o.FetchTimeout)
+	defer cancel()
+	res, err := s.o.Source.FetchAll(ctx)
+	if err != nil {
+		return fmt.Errorf("full check: %w", err)
+	}
+	old := s.snap.Load()
+	if res.Epoch != old.Epoch || res.Rev != old.Revision {
+		return nil // the next look is on its way
+	}
+	keepGood(old, &res.Rows, res.Bad)
+	if reflect.DeepEqual(old.Rows, res.Rows) {
+		return nil
+	}
+	snap, err := core.NewSnapshot(res.Rev, res.Epoch, res.Rows, s.o.Prices)
+	if err != nil {
+		return fmt.Errorf("full check: %w", err)
+	}
+	s.snap.Store(snap)
+	s.o.Logger.Warn("sync: rows differed from the state of the same revision and were taken over; were they changed by hand?", "revision", res.Rev)
+	return nil
 }
 
 var errRelist = errors.New("relist")

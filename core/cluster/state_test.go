@@ -379,6 +379,31 @@ func TestRunPicksUpChanges(t *testing.T) {
 	<-done
 }
 
+func TestFullCheckFindsHandMadeChanges(t *testing.T) {
+	d := newTable()
+	s := newState(t, d)
+	d.addKey("k", 7)
+	if err := s.CatchUp(t.Context(), d.putChannel(1, "m")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Lookup(t.Context(), "k"); err != nil {
+		t.Fatal(err)
+	}
+	same := s.Snapshot()
+	if err := s.compare(t.Context()); err != nil || s.Snapshot() != same {
+		t.Fatalf("equal rows led to another snapshot: %v", err)
+	}
+	d.mu.Lock()
+	d.rows.Channels[1] = &core.Channel{ID: 1, Status: core.ChannelEnabled, Models: []string{"n"}, Groups: []string{"default"}}
+	d.mu.Unlock()
+	if err := s.compare(t.Context()); err != nil || !s.Snapshot().HasModel("n") || s.Snapshot().HasModel("m") {
+		t.Fatalf("a change by hand was not found: %v", err)
+	}
+	if _, ok := s.creds.known.GetIfPresent(keyHash(sha256.Sum256([]byte("k")))); !ok {
+		t.Error("the check dropped the credentials")
+	}
+}
+
 func eventually(t *testing.T, cond func() bool) {
 	t.Helper()
 	for end := time.Now().Add(10 * time.Second); !cond(); {
