@@ -100,7 +100,7 @@ func parsePart(header []byte) (Part, error) {
 	seen := false
 	for line := range strings.SplitSeq(string(header), "\r\n") {
 		key, value, ok := strings.Cut(line, ":")
-		if !ok || key == "" || strings.ContainsAny(key, " \t") {
+		if !ok || key == "" || strings.ContainsFunc(key, notToken) || strings.ContainsFunc(value, notField) {
 			return p, badForm("a part's header has a line that is no field")
 		}
 		value = strings.TrimSpace(value)
@@ -126,6 +126,13 @@ func parsePart(header []byte) (Part, error) {
 	}
 	return p, nil
 }
+
+// notToken and notField are what the names and values of header fields cannot have.
+func notToken(r rune) bool {
+	return r <= ' ' || r >= 0x7f || strings.ContainsRune("()<>@,;:\\\"/[]?={}", r)
+}
+
+func notField(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }
 
 func (f *Form) checkNames(watched []string) error {
 	for _, name := range watched {
