@@ -34,7 +34,7 @@ type Edits struct {
 	IncludeUsage bool    // ask for the usage chunk (OpenAI chat and completions streams)
 	SystemPrompt string  // added when the request has none
 	SystemFirst  bool    // put SystemPrompt before an existing one as well
-	Params       *Params // channel's param_override; nil = none
+	Params       *Params // channel's param_override; nil = none. Forms (multipart) take Model alone
 }
 
 // Codec is one wire format.

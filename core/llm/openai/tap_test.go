@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"errors"
 	"io"
 	"reflect"
 	"strings"
@@ -15,7 +16,7 @@ func run(t testing.TB, tap llm.Tap, stream string) (verdicts []llm.Verdict) {
 	r := llm.NewSSEReader(strings.NewReader(stream), 1<<20)
 	for {
 		f, err := r.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return verdicts
 		}
 		if err != nil {
@@ -284,4 +285,31 @@ func BenchmarkStream(b *testing.B) {
 		}
 		left--
 	}
+}
+
+// FuzzTap: no answer makes the tap panic or count below zero.
+func FuzzTap(f *testing.F) {
+	f.Add([]byte(`{"choices":[{"delta":{"content":"x"},"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":-2,"prompt_tokens_details":{"cached_tokens":1e300},"completion_tokens_details":{"reasoning_tokens":9}}}`))
+	f.Add([]byte(`{"usage":{"type":"duration","seconds":1e300}}`))
+	f.Add([]byte(`{"meta":{"billed_units":{"input_tokens":5}},"duration":-1}`))
+	f.Add([]byte(`[DONE]`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		for _, op := range []llm.Operation{llm.OpChat, llm.OpRerank, llm.OpTranscriptions, llm.OpImageGenerations} {
+			r := &llm.Request{Operation: op, Model: "m", Choices: 1, Input: 1}
+			events, body := New().NewTap(r), New().NewTap(r)
+			events.Event(data)
+			events.Event(data)
+			body.Body("application/json", data)
+			for _, tap := range []llm.Tap{events, body} {
+				u, _ := tap.Usage()
+				for _, u := range []llm.Usage{u, tap.Estimate()} {
+					for _, n := range []int64{u.Input, u.CacheRead, u.CacheWrite, u.CacheWrite1h, u.ImageInput, u.AudioInput, u.Output, u.AudioOutput, u.Reasoning} {
+						if n < 0 || n > 1<<44 {
+							t.Fatalf("%+v", u)
+						}
+					}
+				}
+			}
+		}
+	})
 }
