@@ -56,14 +56,6 @@ func (c *call) update(fn func(ctx context.Context, tx *store.Tx) error) error {
 	return err
 }
 
-// role is the caller's role; a guest's without one.
-func (c *call) role() core.Role {
-	if c.user == nil {
-		return core.RoleGuest
-	}
-	return c.user.Role
-}
-
 // id reads a path parameter that must be a positive number.
 func (c *call) id(name string) (int64, error) {
 	n, err := strconv.ParseInt(c.param(name), 10, 64)

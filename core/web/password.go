@@ -106,12 +106,6 @@ func (h *hashSlots) run(ctx context.Context, fn func()) error {
 	return nil
 }
 
-// verify is verifyPassword within the bound.
-func (h *hashSlots) verify(ctx context.Context, stored, password core.Secret) (ok, stale bool, err error) {
-	err = h.run(ctx, func() { ok, stale = verifyPassword(stored, password) })
-	return ok, stale, err
-}
-
 // hash is CheckPassword and HashPassword within the bound.
 func (h *hashSlots) hash(ctx context.Context, password core.Secret) (hash core.Secret, err error) {
 	if err := CheckPassword(password); err != nil {
