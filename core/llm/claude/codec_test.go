@@ -214,14 +214,6 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-func TestEncodeModels(t *testing.T) {
-	got := string(EncodeModels([]llm.ModelInfo{{ID: "a"}, {ID: "b", Created: 1700000000}}))
-	want := `{"data":[{"id":"a","created_at":"2021-07-20T10:40:00Z","display_name":"a","type":"model"},{"id":"b","created_at":"2023-11-14T22:13:20Z","display_name":"b","type":"model"}],"first_id":"a","has_more":false,"last_id":"b"}`
-	if got != want || !json.Valid(EncodeModels(nil)) {
-		t.Errorf("%s", got)
-	}
-}
-
 func BenchmarkTap(b *testing.B) {
 	tap, data := New().NewTap(&llm.Request{Operation: llm.OpMessages, Choices: 1}), []byte(`{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"Hello there, this is"}}`)
 	b.ReportAllocs()

@@ -205,13 +205,6 @@ func TestFraming(t *testing.T) {
 	}
 }
 
-func TestEncodeModels(t *testing.T) {
-	got := string(EncodeModels([]llm.ModelInfo{{ID: "a"}, {ID: "b"}}))
-	if got != `{"models":[{"name":"models/a","displayName":"a"},{"name":"models/b","displayName":"b"}],"nextPageToken":null}` || !json.Valid(EncodeModels(nil)) {
-		t.Error(got)
-	}
-}
-
 func BenchmarkTap(b *testing.B) {
 	tap, data := New().NewTap(&llm.Request{Operation: llm.OpStreamGenerate, Choices: 1}), []byte(`{"candidates":[{"content":{"parts":[{"text":"Hello there, this is"}],"role":"model"},"index":0}],"usageMetadata":{"promptTokenCount":10,"candidatesTokenCount":1,"totalTokenCount":11,"promptTokensDetails":[{"modality":"TEXT","tokenCount":10}]},"modelVersion":"gemini-2.5-pro","responseId":"abc"}`)
 	b.ReportAllocs()

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"mime/multipart"
-	"reflect"
 	"strings"
 	"testing"
 
@@ -283,25 +282,6 @@ func TestErrors(t *testing.T) {
 	}
 	if got := string(New().EncodeStreamError(llm.OpChat, llm.Error{Status: 502, Param: "p"})); got != "data: {\"error\":{\"message\":\"Bad Gateway\",\"type\":\"\",\"param\":\"p\",\"code\":\"\"}}\n\n" {
 		t.Errorf("got %q", got)
-	}
-}
-
-func TestEncodeModels(t *testing.T) {
-	got := EncodeModels([]llm.ModelInfo{{ID: "gpt-4o", OwnedBy: "openai", Endpoints: []string{"openai"}}, {ID: "b", Created: 5}})
-	var v struct {
-		Success bool
-		Object  string
-		Data    []struct {
-			ID, Object, OwnedBy string
-			Created             int64
-			Types               []string `json:"supported_endpoint_types"`
-		}
-	}
-	if err := json.Unmarshal(got, &v); err != nil || !v.Success || v.Object != "list" || len(v.Data) != 2 || v.Data[0].Created != 1626777600 || !reflect.DeepEqual(v.Data[0].Types, []string{"openai"}) || v.Data[1].Types == nil {
-		t.Errorf("%s %v", got, err)
-	}
-	if !json.Valid(EncodeModel(llm.ModelInfo{ID: "x"})) || !json.Valid(EncodeModels(nil)) {
-		t.Error("invalid")
 	}
 }
 
