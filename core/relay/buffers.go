@@ -46,7 +46,7 @@ func (p *buffers) get(n int64) []byte {
 func (p *buffers) put(b []byte) {
 	c := int64(cap(b))
 	if c >= pooledMin && c <= pooledMax && bufferSize(c) == c {
-		b = b[:0]
-		p.classes[bufferClass(c)].Put(&b)
+		kept := b[:0] // a copy, so that b itself stays off the heap
+		p.classes[bufferClass(c)].Put(&kept)
 	}
 }

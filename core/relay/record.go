@@ -6,30 +6,61 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/sluice-gateway/sluice/core"
+	"github.com/sluice-gateway/sluice/core/llm"
+	"github.com/sluice-gateway/sluice/core/telemetry"
 )
 
 // otherModel is the label of models that the snapshot does not know: clients
 // must not be able to make up time series.
 const otherModel = "other"
 
+// meters are the metrics whose labels are known beforehand, looked up once.
+type meters struct {
+	seconds                              map[llm.Operation]prometheus.Observer
+	input, cacheRead, cacheWrite, output prometheus.Counter
+}
+
+func newMeters(m *telemetry.Metrics) meters {
+	out := meters{
+		seconds:    map[llm.Operation]prometheus.Observer{},
+		input:      m.Tokens.WithLabelValues("input"),
+		cacheRead:  m.Tokens.WithLabelValues("cache_read"),
+		cacheWrite: m.Tokens.WithLabelValues("cache_write"),
+		output:     m.Tokens.WithLabelValues("output"),
+	}
+	for _, e := range endpoints {
+		for _, op := range e.ops {
+			out.seconds[op] = m.RequestSeconds.WithLabelValues(string(op))
+		}
+	}
+	return out
+}
+
 // record writes the metrics and the one log line of a finished exchange.
 func (x *exchange) record() {
 	m := x.rl.o.Metrics
 	m.InFlight.Dec()
-	took := x.rl.o.Now().Sub(x.start)
+	now := x.rl.o.Now()
+	took := now.Sub(x.start)
 	if x.status == 0 {
 		x.status = http.StatusOK
 	}
-	endpoint, model, provider := string(x.op), otherModel, ""
+	model, provider := otherModel, ""
 	if x.row != nil {
 		provider = x.row.Name
 	}
 	if x.req != nil && x.snap != nil && (x.channel != nil && x.pinned == 0 || x.snap.HasModel(x.req.Model)) {
 		model = x.req.Model
 	}
-	m.Requests.WithLabelValues(endpoint, model, provider, strconv.Itoa(x.status)).Inc()
-	m.RequestSeconds.WithLabelValues(endpoint).Observe(took.Seconds())
+	m.Requests.WithLabelValues(string(x.op), model, provider, strconv.Itoa(x.status)).Inc()
+	seconds := x.rl.meters.seconds[x.op]
+	if seconds == nil {
+		seconds = m.RequestSeconds.WithLabelValues(string(x.op))
+	}
+	seconds.Observe(took.Seconds())
 	switch over := took - x.waited; {
 	case x.streamed:
 		m.OverheadSeconds.Observe(x.before.Seconds())
@@ -42,26 +73,24 @@ func (x *exchange) record() {
 			m.InterTokenSeconds.Observe((took - x.firstByte).Seconds() / float64(x.frames-1))
 		}
 	}
-	if x.booked && x.usage.Total() > 0 {
+	if x.booked {
 		x.countTokens()
 	}
-	x.log(took, model)
+	x.log(now, took, model)
 }
 
 func (x *exchange) countTokens() {
-	m, u := x.rl.o.Metrics, &x.usage
-	add := func(kind string, n int64) {
+	t, u := &x.rl.meters, &x.usage
+	add := func(c prometheus.Counter, n int64) {
 		if n > 0 {
-			m.Tokens.WithLabelValues(kind).Add(float64(n))
+			c.Add(float64(n))
 		}
 	}
-	add("input", u.Input+u.ImageInput+u.AudioInput)
-	add("cache_read", u.CacheRead)
-	add("cache_write", u.CacheWrite+u.CacheWrite1h)
-	add("output", u.Completion())
-	if x.charge.Quota > 0 {
-		m.Quota.Add(float64(x.charge.Quota))
-	}
+	add(t.input, u.Input+u.ImageInput+u.AudioInput)
+	add(t.cacheRead, u.CacheRead)
+	add(t.cacheWrite, u.CacheWrite+u.CacheWrite1h)
+	add(t.output, u.Completion())
+	add(x.rl.o.Metrics.Quota, x.charge.Quota)
 }
 
 // countUpstream counts a failure that is upstream's.
@@ -85,7 +114,7 @@ func (rl *Relay) countBreaker(channel int64, open bool) {
 // log writes the line of a finished exchange: never a body, a key or a message
 // of the prompt. Whole milliseconds and no source position: a line is written for
 // every request.
-func (x *exchange) log(took time.Duration, model string) {
+func (x *exchange) log(now time.Time, took time.Duration, model string) {
 	ctx := x.r.Context()
 	level := slog.LevelInfo
 	if x.err != nil && x.status >= 500 {
@@ -95,7 +124,7 @@ func (x *exchange) log(took time.Duration, model string) {
 	if !h.Enabled(ctx, level) {
 		return
 	}
-	rec := slog.NewRecord(x.rl.o.Now(), level, "relayed", 0)
+	rec := slog.NewRecord(now, level, "relayed", 0)
 	var a [24]slog.Attr
 	rec.AddAttrs(x.attrs(a[:0], took, model)...)
 	_ = h.Handle(ctx, rec) // as slog does: a log that cannot be written has nowhere to say so

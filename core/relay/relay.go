@@ -41,6 +41,7 @@ type Relay struct {
 	budget   budget
 	buffers  buffers
 	breakers breakers
+	meters   meters
 }
 
 // New makes a Relay.
@@ -48,7 +49,7 @@ func New(o Options) *Relay {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	rl := &Relay{o: o, rand: o.Rand}
+	rl := &Relay{o: o, rand: o.Rand, meters: newMeters(o.Metrics)}
 	if rl.rand == nil {
 		rl.rand = rand.New(runtimeSource{})
 	}

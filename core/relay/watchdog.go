@@ -21,6 +21,7 @@ var (
 type watchdog struct {
 	x     *exchange
 	timer *time.Timer
+	at    time.Time    // when the timer fires
 	last  atomic.Int64 // time of upstream's last sign of life, since x.start
 
 	mu     sync.Mutex
@@ -34,16 +35,24 @@ type watchdog struct {
 
 // phase begins a phase of an attempt.
 func (d *watchdog) phase(cancel context.CancelCauseFunc, quiet time.Duration, silent error, pings bool) {
-	d.touch(d.x.rl.o.Now())
+	now := d.x.rl.o.Now()
+	d.touch(now)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.cancel, d.quiet, d.silent, d.pings = cancel, quiet, silent, pings
-	next := d.due(d.x.rl.o.Now())
-	switch {
+	d.arm(now, d.due(now))
+}
+
+// arm lets the timer fire after next at the latest. One that fires sooner is
+// left: it finds out that it is too early.
+func (d *watchdog) arm(now time.Time, next time.Duration) {
+	switch at := now.Add(next); {
 	case next <= 0 || d.ended:
 	case d.timer == nil:
+		d.at = at
 		d.timer = time.AfterFunc(next, d.fire)
-	default:
+	case d.at.IsZero() || at.Before(d.at):
+		d.at = at
 		d.timer.Reset(next)
 	}
 }
@@ -83,6 +92,7 @@ func (d *watchdog) fire() {
 		d.mu.Unlock()
 		return
 	}
+	d.at = time.Time{}
 	since := now.Sub(d.x.start)
 	if d.cancel != nil && d.why == nil {
 		switch t := d.x.cfg.Relay.Timeout; {
@@ -112,9 +122,7 @@ func (d *watchdog) fire() {
 	if again > 0 && (next == 0 || again < next) {
 		next = again
 	}
-	if next > 0 {
-		d.timer.Reset(next)
-	}
+	d.arm(now, next)
 }
 
 // reason is why the watchdog ended the attempt, nil if it did not.
