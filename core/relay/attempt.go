@@ -69,9 +69,28 @@ func (x *exchange) attempt(c choice) *failure {
 		reported = true
 		return x.refused(c, res)
 	}
+	x.answered = false
+	f = x.answer(cancel, res)
 	reported = true
-	x.rl.breakers.ok(c.channel)
-	return x.answer(cancel, res)
+	switch {
+	case x.answered:
+	case f != nil && f.end == endClientGone:
+		x.rl.breakers.cancel(c.channel)
+	case f != nil && (f.retry || f.end == endCut || f.end == endTimeout):
+		x.tripped(c, 0)
+	default:
+		x.rl.breakers.ok(c.channel)
+	}
+	return f
+}
+
+// good notes that upstream has given something of worth: its channel is alive,
+// whatever comes after.
+func (x *exchange) good() {
+	if !x.answered {
+		x.answered = true
+		x.rl.breakers.ok(x.channel)
+	}
 }
 
 // edit makes the body for a channel and the view of what upstream is asked for.
@@ -259,9 +278,10 @@ func (x *exchange) answer(cancel context.CancelCauseFunc, res *http.Response) *f
 	}
 	x.out.answering(res.Header)
 	tap := x.codec.NewTap(x.sent)
-	switch framing := x.codec.Framing(x.op, ct); {
-	case framing != llm.FrameNone:
-		x.streamed = true
+	framing := x.codec.Framing(x.op, ct)
+	x.streamed = framing != llm.FrameNone
+	switch {
+	case x.streamed:
 		return x.stream(cancel, res, tap, framing)
 	case strings.HasPrefix(media, "audio/"), strings.HasPrefix(media, "video/"), media == "application/octet-stream":
 		return x.binary(res, tap)

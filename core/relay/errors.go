@@ -35,13 +35,15 @@ func (x *exchange) upstreamError(ch *core.Channel, status int, text []byte) *fai
 	f := &failure{end: endUpstreamError, retry: x.snap.Options.RetryStatusCodes.Contains(judged)}
 	e := &core.Error{Code: core.CodeUpstreamStatus, Status: shown}
 	typ, code, msg, ok := x.codec.ParseError(text)
+	secret := ch.Key.Reveal()
+	typ, code = mask(clip(typ, 64), secret), mask(clip(code, 64), secret)
 	switch {
 	case status < 400:
 		e.Message = "The upstream answered with status " + strconv.Itoa(status) + ", which is no answer. The channel's base URL may be wrong."
 	case ours:
 		e.Message = "The upstream refused the gateway's own account (status " + strconv.Itoa(status) + "). The key of the request is not at fault; tell the operator."
 	case ok && msg != "":
-		e.Message, e.Type, f.code = mask(msg, ch.Key.Reveal()), clip(typ, 64), clip(code, 64)
+		e.Message, e.Type, f.code = mask(msg, secret), typ, code
 	default:
 		e.Message = "The upstream answered with status " + strconv.Itoa(status) + "."
 	}
@@ -60,10 +62,10 @@ type statusError struct {
 func (e *statusError) Error() string {
 	s := "upstream status " + strconv.Itoa(e.status)
 	if e.typ != "" {
-		s += ", type " + clip(e.typ, 64)
+		s += ", type " + e.typ
 	}
 	if e.code != "" {
-		s += ", code " + clip(e.code, 64)
+		s += ", code " + e.code
 	}
 	return s
 }

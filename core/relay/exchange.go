@@ -56,6 +56,7 @@ type exchange struct {
 	firstByte time.Duration // from start to the first byte of the answer
 	waited    time.Duration // for upstream: not our overhead
 	streamed  bool
+	answered  bool          // the attempt's channel has given something of worth
 	given     bool          // the client has something of upstream's answer
 	frames    int64         // with a payload
 	before    time.Duration // from start to the first call of upstream

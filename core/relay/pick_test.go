@@ -339,3 +339,25 @@ func TestReserveRefused(t *testing.T) {
 	}
 	r.money(0, 0)
 }
+
+// What answers 200 and nothing of worth is as dead as what does not answer.
+func TestBreakerGarbage(t *testing.T) {
+	for _, media := range []string{"text/html", "text/event-stream"} {
+		t.Run(media, func(t *testing.T) {
+			r := newRig(t)
+			var calls atomic.Int64
+			r.handler(1, func(w http.ResponseWriter, _ *http.Request) {
+				calls.Add(1)
+				w.Header().Set("Content-Type", media)
+				w.WriteHeader(http.StatusOK)
+			}, priority(9))
+			r.upstream(2, "")
+			for range 10 {
+				r.post("/v1/chat/completions", chatWith(`"stream":true`)).want(200).has("[DONE]")
+			}
+			if n := calls.Load(); n != 5 {
+				t.Fatalf("tried %d times", n)
+			}
+		})
+	}
+}

@@ -197,6 +197,9 @@ func (s *stream) write(b []byte, now time.Time) error {
 	x.out.mu.Lock()
 	defer x.out.mu.Unlock()
 	x.out.commit(http.StatusOK, s.framing)
+	if x.frames > 0 {
+		x.good()
+	}
 	x.given = true
 	x.status = http.StatusOK
 	return x.out.write(b, now)

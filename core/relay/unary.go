@@ -45,6 +45,7 @@ func (x *exchange) unary(res *http.Response, tap llm.Tap, media string) *failure
 	if f := x.unfinished(tap, h.buf); f != nil {
 		return f
 	}
+	x.good()
 	x.status = res.StatusCode
 	x.settle(u, guessed, endDone)
 	return x.writeWhole(res.StatusCode, h.buf)
@@ -231,6 +232,7 @@ func (x *exchange) pass(res *http.Response, b []byte) *failure {
 		x.out.w.Header().Set("Content-Length", strconv.FormatInt(res.ContentLength, 10))
 	}
 	x.out.commit(res.StatusCode, llm.FrameNone)
+	x.good()
 	x.given, x.status = true, res.StatusCode
 	if x.firstByte == 0 {
 		x.firstByte = now.Sub(x.start)
