@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
@@ -79,7 +80,19 @@ type mysqlBase struct{ *mysqldialect.Dialect }
 // Init implements schema.Dialect and asks nothing.
 func (mysqlBase) Init(*sql.DB) {}
 
-var _ schema.Dialect = mysqlBase{}
+// sqliteBase is the dialect with texts cleaned of NUL, as Bun does for MySQL;
+// its own SQLite dialect would make the whole statement an error.
+type sqliteBase struct{ *sqlitedialect.Dialect }
+
+// AppendString implements schema.Dialect.
+func (d sqliteBase) AppendString(b []byte, s string) []byte {
+	return d.Dialect.AppendString(b, strings.ReplaceAll(s, "\x00", ""))
+}
+
+var (
+	_ schema.Dialect = mysqlBase{}
+	_ schema.Dialect = sqliteBase{}
+)
 
 func openMySQL(dsn string, o Options) (*database, error) {
 	cfg, err := mysqlConfig(dsn)
@@ -92,8 +105,7 @@ func openMySQL(dsn string, o Options) (*database, error) {
 	}
 	pool := sql.OpenDB(connector)
 	setPool(pool, o)
-	db := bun.NewDB(pool, mysqlBase{mysqldialect.New()})
-	addHook(db, o)
+	db := withHook(bun.NewDB(pool, mysqlBase{mysqldialect.New()}), o)
 	return &database{write: db, read: db, mysql: cfg, locking: " FOR UPDATE"}, nil
 }
 
@@ -178,10 +190,7 @@ func openSQLite(path string, o Options) (*database, error) {
 	readers := max(4, 2*runtime.NumCPU())
 	read.SetMaxOpenConns(readers)
 	read.SetMaxIdleConns(readers)
-	d := &database{write: bun.NewDB(write, sqlitedialect.New()), read: bun.NewDB(read, sqlitedialect.New())}
-	addHook(d.write, o)
-	addHook(d.read, o)
-	return d, nil
+	return &database{write: withHook(bun.NewDB(write, sqliteBase{sqlitedialect.New()}), o), read: withHook(bun.NewDB(read, sqliteBase{sqlitedialect.New()}), o)}, nil
 }
 
 // makeFile creates the file for its owner alone; SQLite gives the mode to its

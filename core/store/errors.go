@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"slices"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -149,8 +150,8 @@ func checkText(field, text string, limit int) error {
 	if n := utf8.RuneCountInString(text); n > limit {
 		return invalid(field, "%d characters, at most %d are kept", n, limit)
 	}
-	if !utf8.ValidString(text) {
-		return invalid(field, "is not UTF-8")
+	if !utf8.ValidString(text) || strings.IndexByte(text, 0) >= 0 {
+		return invalid(field, "is not text: it has a NUL or is not UTF-8")
 	}
 	return nil
 }

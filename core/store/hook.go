@@ -18,10 +18,11 @@ type queryHook struct {
 
 var _ bun.QueryHook = queryHook{}
 
-func addHook(db *bun.DB, o Options) {
-	if o.SlowThreshold > 0 {
-		db.AddQueryHook(queryHook{logger: o.Logger, slow: o.SlowThreshold})
+func withHook(db *bun.DB, o Options) *bun.DB {
+	if o.SlowThreshold <= 0 {
+		return db
 	}
+	return db.WithQueryHook(queryHook{logger: o.Logger, slow: o.SlowThreshold})
 }
 
 // BeforeQuery implements bun.QueryHook.

@@ -36,6 +36,9 @@ func pattern(text string) (string, error) {
 	if utf8.RuneCountInString(text) > maxKeyword {
 		return "", invalid("keyword", "at most %d characters can be searched for", maxKeyword)
 	}
+	if !utf8.ValidString(text) {
+		return "", invalid("keyword", "is not UTF-8")
+	}
 	return "%" + escapeLike(text) + "%", nil
 }
 

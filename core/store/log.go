@@ -47,10 +47,36 @@ func (s *Store) InsertLogs(ctx context.Context, list []core.UsageLog) error {
 		}
 		return nil
 	}
-	if len(parts) == 1 {
+	switch {
+	case s.logs.mysql == nil:
+		return s.wrap("insert logs", s.logs.inTx(ctx, func(tx bun.Tx) error { return insertPrepared(ctx, tx, list) }))
+	case len(parts) == 1:
 		return s.wrap("insert logs", insert(s.logs.write))
 	}
 	return s.wrap("insert logs", s.logs.inTx(ctx, func(tx bun.Tx) error { return insert(tx) }))
+}
+
+// insertPrepared is for SQLite, where a statement costs no round trip but the
+// parsing of a long one costs more than the insert.
+func insertPrepared(ctx context.Context, tx bun.Tx, list []core.UsageLog) error {
+	stmt, err := tx.Tx.PrepareContext(ctx, "INSERT INTO sluice_usage_logs ("+logColumns+") VALUES "+logTuple)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = stmt.Close() }()
+	// The driver starts a goroutine for each statement that can be cancelled.
+	plain := context.WithoutCancel(ctx)
+	args := make([]any, 0, strings.Count(logColumns, ",")+1)
+	for i := range list {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		args = appendLog(args[:0], &list[i])
+		if _, err := stmt.ExecContext(plain, args...); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func splitLogs(list []core.UsageLog) [][]core.UsageLog {

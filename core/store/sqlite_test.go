@@ -3,11 +3,15 @@ package store
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"log/slog"
+	"net/url"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/uptrace/bun/driver/sqliteshim"
 
 	"github.com/sluice-gateway/sluice/core"
 )
@@ -62,26 +66,18 @@ func TestSQLiteIsDurable(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = tx.Rollback() }()
-	other := openTestAt(t, s)
-	short, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
-	defer cancel()
-	if _, err := other.main.write.BeginTx(short, nil); err == nil {
-		t.Error("a second writer began while the first held the lock: transactions do not begin with it taken")
-	}
-}
-
-func openTestAt(t *testing.T, s *Store) *Store {
-	t.Helper()
 	var path string
-	if err := s.main.read.QueryRowContext(t.Context(), "SELECT file FROM pragma_database_list WHERE name = 'main'").Scan(&path); err != nil {
+	if err := s.main.read.QueryRowContext(ctx, "SELECT file FROM pragma_database_list WHERE name = 'main'").Scan(&path); err != nil {
 		t.Fatal(err)
 	}
-	other, err := Open(t.Context(), Options{SQLitePath: path, Keys: testKeys(t, "store test secret 0123456789")})
+	other, err := sql.Open(sqliteshim.ShimName, "file:"+(&url.URL{Path: path}).EscapedPath()+"?_pragma=busy_timeout(50)")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = other.Close() })
-	return other
+	defer func() { _ = other.Close() }()
+	if _, err := other.ExecContext(ctx, "BEGIN IMMEDIATE"); err == nil {
+		t.Error("a second writer began: a transaction does not begin with the lock taken")
+	}
 }
 
 func TestSlowStatementsAreLoggedWithoutValues(t *testing.T) {

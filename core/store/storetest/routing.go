@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/sluice-gateway/sluice/core"
 	"github.com/sluice-gateway/sluice/core/store"
@@ -300,6 +301,65 @@ func testMatchedRows(t *testing.T, e *env) {
 	done, err := e.s.Settle(ctx, store.SettleRequest{LeaseID: "l", UserID: u.ID, Granted: 7, Actual: 7, State: store.LeaseSettled})
 	must(t, err)
 	equal(t, "done of a settlement that gives nothing back", done, true)
+}
+
+// testOddTexts: whatever clients and upstreams send, it is text to the database.
+func testOddTexts(t *testing.T, e *env) {
+	ctx := t.Context()
+	e.user(t, "bob", 0)
+	for _, odd := range []string{"a\x00b", "'; DROP TABLE sluice_users; --", `\'`, `\`, "\xff\xfe", "\u2028\r\n\t\x1b", "?0 ?? ?", "{}%s%d", "\U0001F600", strings.Repeat("'", 100)} {
+		must(t, e.s.InsertLogs(ctx, []core.UsageLog{{Content: odd, Model: odd, Username: odd, RequestID: odd[:min(len(odd), 20)], Other: odd}}))
+		page, err := e.s.Logs(ctx, core.LogFilter{}, core.PageQuery{Limit: 1})
+		must(t, err)
+		want := strings.ReplaceAll(strings.ToValidUTF8(odd, "\uFFFD\uFFFD"), "\x00", "")
+		equal(t, "content", page.Items[0].Content, want)
+		page, err = e.s.Logs(ctx, core.LogFilter{Model: odd, Username: odd}, core.PageQuery{})
+		must(t, err)
+		equal(t, "rows of the model", len(page.Items), 1)
+		for _, login := range []string{odd, "bob" + odd, "bob\x00"} {
+			if _, err := e.s.UserByLogin(ctx, login); !core.IsCode(err, core.CodeNotFound) {
+				t.Errorf("login %q: %v", login, err)
+			}
+		}
+		if _, err := e.s.Users(ctx, core.PageQuery{}, store.UserFilter{Keyword: odd}); err != nil && (utf8.ValidString(odd) || !core.IsCode(err, core.CodeInvalidRequest)) {
+			t.Errorf("keyword %q: %v", odd, err)
+		}
+		_, _, err = e.s.Session(ctx, odd)
+		wantCode(t, err, core.CodeUnauthorized)
+		if _, err := e.s.UserByAccessToken(ctx, core.Secret(odd)); !core.IsCode(err, core.CodeNotFound) {
+			t.Errorf("access token %q: %v", odd, err)
+		}
+		err = e.tryUpdate(ctx, func(tx *store.Tx) error { return tx.PutOption(ctx, "About", odd) })
+		if strings.ContainsAny(odd, "\x00\xff") || !utf8.ValidString(odd) {
+			wantCode(t, err, core.CodeInvalidRequest)
+			continue
+		}
+		must(t, err)
+		r, err := e.s.FetchAll(ctx)
+		must(t, err)
+		equal(t, "option", r.Rows.Options["About"], odd)
+	}
+}
+
+// testManyChanges: one look at the log is bounded, and says so by its end.
+func testManyChanges(t *testing.T, e *env) {
+	ctx := t.Context()
+	e.update(t, func(tx *store.Tx) error {
+		for i := range store.MaxChanges + 5 {
+			if err := tx.PutOption(ctx, fmt.Sprintf("k%d", i), "x"); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	r, err := e.s.FetchSince(ctx, 0)
+	must(t, err)
+	equal(t, "changes", len(r.Changes), store.MaxChanges)
+	equal(t, "last change", r.Changes[store.MaxChanges-1].Rev, store.MaxChanges)
+	equal(t, "revision", r.Rev, store.MaxChanges+5)
+	r, err = e.s.FetchSince(ctx, store.MaxChanges)
+	must(t, err)
+	equal(t, "the rest", len(r.Changes), 5)
 }
 
 func testNodes(t *testing.T, e *env) {

@@ -43,7 +43,7 @@ func Run(t *testing.T, b Backend) {
 		{"separate log database", testLogDatabase},
 		{"users", testUsers}, {"identities", testIdentities}, {"balances", testBalances}, {"access tokens", testAccessTokens}, {"sessions", testSessions},
 		{"tokens", testTokens}, {"credentials", testCredentials}, {"channels", testChannels}, {"channel lists", testChannelLists},
-		{"groups prices options", testNamedRows}, {"searches", testSearches}, {"nodes", testNodes}, {"matched rows", testMatchedRows},
+		{"groups prices options", testNamedRows}, {"searches", testSearches}, {"nodes", testNodes}, {"matched rows", testMatchedRows}, {"odd texts", testOddTexts},
 		{"revisions", testRevisions}, {"rolled back", testRolledBack}, {"fetch", testFetch}, {"bad rows", testBadRows}, {"audit", testAudit},
 		{"reserve", testReserve}, {"settle", testSettle}, {"settle by the row", testSettleByRow}, {"progress", testProgress}, {"cancel", testCancel},
 		{"large sums", testLargeSums}, {"lease cleaning", testDeleteLeases},
@@ -63,7 +63,7 @@ func Run(t *testing.T, b Backend) {
 	}{
 		{"parallel updates", testParallelUpdates}, {"parallel reserves", testParallelReserves}, {"parallel settles", testParallelSettles}, {"parallel money", testParallelMoney},
 		{"parallel migrations", testParallelMigrations}, {"parallel puts", testParallelPuts}, {"parallel setup", testParallelSetup}, {"consistent fetch", testConsistentFetch},
-		{"opposite locks", testOppositeLocks}, {"log bounds", testLogBounds},
+		{"opposite locks", testOppositeLocks}, {"log bounds", testLogBounds}, {"many changes", testManyChanges},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.run(t, newEnv(t, b)) })
 	}
