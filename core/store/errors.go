@@ -177,8 +177,15 @@ func checkIdentity(field, text string, limit int) error {
 	return nil
 }
 
-// clip cuts a text that only informs to the width of its column.
+// clip makes a text that only informs fit its column: UTF-8 without NUL, and cut
+// to the width.
 func clip(text string, limit int) string {
+	if !utf8.ValidString(text) || strings.IndexByte(text, 0) >= 0 {
+		text = strings.ToValidUTF8(strings.ReplaceAll(text, "\x00", ""), "\uFFFD")
+	}
+	if len(text) <= limit {
+		return text
+	}
 	if utf8.RuneCountInString(text) <= limit {
 		return text
 	}
