@@ -75,6 +75,7 @@ type app struct {
 // that it could not start or did not stop cleanly.
 func Run(ctx context.Context, o Options) error {
 	cfg := o.Config.Get()
+	tuneGC()
 	version := telemetry.Version()
 	if cfg.Node.Version != "" {
 		version = cfg.Node.Version

@@ -2,6 +2,8 @@ package web
 
 import (
 	"context"
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,6 +12,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/sluice-gateway/sluice/core"
 	"github.com/sluice-gateway/sluice/core/llm"
@@ -18,7 +21,7 @@ import (
 // front is what every request passes first. It stands on the hot path: no
 // locks, no buffers.
 func (s *Server) front(w http.ResponseWriter, r *http.Request) {
-	id := requestID(r.Header.Get("X-Request-Id"))
+	id := requestID(r.Header.Get("X-Request-Id"), s.o.Now())
 	value := []string{id}
 	h := w.Header()
 	h["X-Request-Id"], h["X-Oneapi-Request-Id"] = value, value
@@ -87,21 +90,17 @@ func (t *tracker) FlushError() error {
 // Unwrap lets http.ResponseController reach deadlines.
 func (t *tracker) Unwrap() http.ResponseWriter { return t.ResponseWriter }
 
-// requestID takes the client's id where it is sane, else makes one.
-func requestID(given string) string {
+// requestID takes the client's id where it is sane, else makes one: the time in
+// milliseconds, then 80 random bits. Ids that grow with time keep the log's index
+// growing at its end.
+func requestID(given string, now time.Time) string {
 	if n := len(given); n >= 8 && n <= 64 && !strings.ContainsFunc(given, notIDRune) {
 		return given
 	}
-	const hex = "0123456789abcdef"
-	var b [32]byte
-	for half := range 2 {
-		x := rand.Uint64()
-		for i := range 16 {
-			b[half*16+i] = hex[x&15]
-			x >>= 4
-		}
-	}
-	return string(b[:])
+	var id [16]byte
+	binary.BigEndian.PutUint64(id[:8], uint64(now.UnixMilli())<<16|rand.Uint64()>>48)
+	binary.BigEndian.PutUint64(id[8:], rand.Uint64())
+	return hex.EncodeToString(id[:])
 }
 
 func notIDRune(r rune) bool {

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sluice-gateway/sluice/core"
 	"github.com/sluice-gateway/sluice/core/config"
@@ -48,7 +49,7 @@ func TestRequestID(t *testing.T) {
 	}
 	seen := map[string]bool{}
 	for range 1000 {
-		id := requestID("")
+		id := requestID("", time.Now())
 		if len(id) != 32 || seen[id] {
 			t.Fatalf("id %q", id)
 		}
