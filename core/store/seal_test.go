@@ -97,7 +97,7 @@ func FuzzOpen(f *testing.F) {
 	f.Add([]byte{sealV1})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		text, err := k.open(b, "t", "c", "1")
-		if err == nil && text != "" && !bytes.Equal(b, good) {
+		if err == nil && text != "" && text != "text" { // other processes of the fuzzer sealed the seed anew
 			t.Fatalf("%x opened to %q", b, text)
 		}
 	})
