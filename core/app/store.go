@@ -97,6 +97,7 @@ func (a *app) startState(ctx context.Context, cfg *config.Config, keys *store.Ke
 	})
 	a.goRun(a.state.Run)
 	a.goRun(a.heartbeat)
+	a.goRun(a.trim)
 	return nil
 }
 
