@@ -35,7 +35,8 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 3, "interleaved rounds; the median counts")
 	flag.DurationVar(&o.length, "length", 3*time.Second, "length of one measurement")
 	flag.StringVar(&only, "only", "", "comma list of scenarios (1KB, 100KB, stream, latency, chunks, pace, idle)")
-	flag.StringVar(&variants, "variants", "", "comma list of variants (floor, sqlite-off, sqlite, mariadb-off, mariadb)")
+	flag.StringVar(&variants, "variants", "", "comma list of variants (floor, sqlite-off, sqlite, mariadb-off, mariadb, grown-off)")
+	flag.IntVar(&o.tokens, "tokens", 100_000, "API keys in the database of variant grown-off, beside 10,000 channels")
 	flag.Parse()
 	o.only, o.variants = set(only), set(variants)
 	fatal(run(o))
@@ -44,6 +45,7 @@ func main() {
 type options struct {
 	rounds         int
 	length         time.Duration
+	tokens         int
 	only, variants map[string]bool
 }
 

@@ -76,9 +76,9 @@ func run(o options) (err error) {
 	if o.wants(o.variants, "floor") {
 		variants = append(variants, startFloor(b, upURL))
 	}
-	for _, name := range []string{"sqlite-off", "sqlite", "mariadb-off", "mariadb"} {
+	for _, name := range []string{"sqlite-off", "sqlite", "mariadb-off", "mariadb", "grown-off"} {
 		if o.wants(o.variants, name) {
-			variants = append(variants, startSluice(b, name, upURL))
+			variants = append(variants, startSluice(b, name, upURL, o.tokens))
 		}
 	}
 	return measure(o, variants)
@@ -117,17 +117,22 @@ func startFloor(b *bench, upURL string) *variant {
 	return v
 }
 
+// The secrets of the nodes under measurement.
+const (
+	sessionSecret = "bench-session-secret-0001"
+	cryptoSecret  = "bench-crypto-secret-0001"
+)
+
 // startSluice sets a node up through its management API, stops it, and starts it
 // again to take the time that a configured node needs to its first answer. No
 // switch differs from the defaults but billing.mode where the name says off.
-func startSluice(b *bench, name, upURL string) *variant {
-	env := map[string]string{"SLUICE_LOG__LEVEL": "warn"}
+func startSluice(b *bench, name, upURL string, tokens int) *variant {
+	env := map[string]string{"SESSION_SECRET": sessionSecret, "CRYPTO_SECRET": cryptoSecret}
 	var dbPID int
 	if strings.HasPrefix(name, "mariadb") {
 		m := harness.MariaDB(b)
 		dbPID = m.PID()
 		env["SQL_DSN"] = m.NewDatabase(b)
-		env["SESSION_SECRET"], env["CRYPTO_SECRET"] = "bench-session-secret-0001", "bench-crypto-secret-0001"
 	}
 	if strings.HasSuffix(name, "-off") {
 		env["SLUICE_BILLING__MODE"] = "off"
@@ -144,6 +149,11 @@ func startSluice(b *bench, name, upURL string) *variant {
 		b.Fatalf("%s: %v", name, err)
 	}
 	opts.Dir = n.Dir
+	if strings.HasPrefix(name, "grown") {
+		if err := grow(filepath.Join(n.Dir, "data", "sluice.db"), upURL, tokens); err != nil {
+			b.Fatalf("grow: %v", err)
+		}
+	}
 	begin := time.Now()
 	n = harness.SpawnNode(b, opts)
 	v := &variant{name: name, pid: n.Cmd.Process.Pid, dbPID: dbPID, target: newTarget(n.URL, key)}
