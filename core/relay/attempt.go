@@ -49,13 +49,14 @@ func (x *exchange) attempt(c choice) *failure {
 		return f
 	}
 	x.dog.clear()
-	x.dog.phase(cancel, x.cfg.Relay.FirstByteTimeout, errFirstByte, x.pingsEarly())
 	began := x.rl.o.Now()
+	x.dog.phase(began, cancel, x.cfg.Relay.FirstByteTimeout, errFirstByte, x.pingsEarly())
 	if len(x.tried) == 1 {
 		x.before = began.Sub(x.start)
 	}
 	res, err := x.rl.o.Transport.Do(ctx, c.channel, req)
-	x.waited += x.rl.o.Now().Sub(began)
+	came := x.rl.o.Now()
+	x.waited += came.Sub(began)
 	if err != nil {
 		if x.left() {
 			return x.clientLeft()
@@ -64,7 +65,7 @@ func (x *exchange) attempt(c choice) *failure {
 		return x.unreached(c, err)
 	}
 	defer func() { _ = res.Body.Close() }()
-	x.dog.phase(cancel, x.cfg.Relay.IdleTimeout, errIdle, false)
+	x.dog.phase(came, cancel, x.cfg.Relay.IdleTimeout, errIdle, false)
 	if res.StatusCode < 200 || res.StatusCode > 299 {
 		reported = true
 		return x.refused(c, res)

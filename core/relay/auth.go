@@ -58,7 +58,7 @@ func (rl *Relay) admit(cred core.Credential, r *http.Request) error {
 	switch t := cred.Token; {
 	case !cred.User.Enabled():
 		return core.Errorf(core.CodeUserDisabled, "The account that this API key belongs to is disabled.")
-	case t.Status == core.TokenExpired, t.Status == core.TokenEnabled && t.Expired(rl.o.Now()):
+	case t.Status == core.TokenExpired, !t.ExpiresAt.IsZero() && t.Expired(rl.o.Now()):
 		return core.Errorf(core.CodeUnauthorized, "This API key has expired.")
 	case t.Status != core.TokenEnabled && t.Status != core.TokenExhausted:
 		return core.Errorf(core.CodeUnauthorized, "This API key is disabled.")

@@ -55,7 +55,7 @@ func (x *exchange) stream(cancel context.CancelCauseFunc, res *http.Response, ta
 	x.rl.o.Metrics.StreamsActive.Inc()
 	defer x.rl.o.Metrics.StreamsActive.Dec()
 	defer s.giveBack()
-	x.dog.phase(cancel, x.cfg.Relay.IdleTimeout, errIdle, framing == llm.FrameSSE)
+	x.dog.phase(x.rl.o.Now(), cancel, x.cfg.Relay.IdleTimeout, errIdle, framing == llm.FrameSSE)
 	f := s.run()
 	if f == nil {
 		s.drain(cancel)
@@ -349,7 +349,7 @@ func (s *stream) giveBack() {
 // drain reads the end of an answer whose last frame has come, so that the
 // connection can serve again. It does not wait long.
 func (s *stream) drain(cancel context.CancelCauseFunc) {
-	s.x.dog.phase(cancel, afterEnd, errIdle, false)
+	s.x.dog.phase(s.x.rl.o.Now(), cancel, afterEnd, errIdle, false)
 	var rest [512]byte
 	for range 4 {
 		if _, err := s.body.Read(rest[:]); err != nil {

@@ -99,7 +99,7 @@ func (x *exchange) writeWhole(status int, body []byte) *failure {
 	x.out.mu.Lock()
 	defer x.out.mu.Unlock()
 	x.given = true
-	x.out.w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	x.out.w.Header()["Content-Length"] = []string{strconv.Itoa(len(body))}
 	x.out.commit(status, llm.FrameNone)
 	if len(body) <= copyBuffer {
 		// net/http's own buffer and the socket's take it.

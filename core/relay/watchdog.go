@@ -34,8 +34,7 @@ type watchdog struct {
 }
 
 // phase begins a phase of an attempt.
-func (d *watchdog) phase(cancel context.CancelCauseFunc, quiet time.Duration, silent error, pings bool) {
-	now := d.x.rl.o.Now()
+func (d *watchdog) phase(now time.Time, cancel context.CancelCauseFunc, quiet time.Duration, silent error, pings bool) {
 	d.touch(now)
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -58,7 +57,7 @@ func (d *watchdog) arm(now time.Time, next time.Duration) {
 }
 
 // rest begins a phase without an attempt: nothing is to be cancelled.
-func (d *watchdog) rest() { d.phase(nil, 0, nil, d.x.pingsEarly()) }
+func (d *watchdog) rest() { d.phase(d.x.rl.o.Now(), nil, 0, nil, d.x.pingsEarly()) }
 
 // touch notes a sign of life.
 func (d *watchdog) touch(now time.Time) { d.last.Store(int64(now.Sub(d.x.start))) }
