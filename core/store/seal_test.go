@@ -24,7 +24,7 @@ func TestSeal(t *testing.T) {
 			t.Fatal(err)
 		}
 		two, _ := a.seal(text, "t", "c", "1")
-		if bytes.Equal(one, two) || bytes.Contains(one, []byte(text)) {
+		if bytes.Equal(one, two) || len(text) > 4 && bytes.Contains(one, []byte(text)) { // a letter stands in random bytes by chance
 			t.Fatal("sealing is not random, or does not hide")
 		}
 		for _, k := range []*Keyring{a, both} {
