@@ -133,7 +133,7 @@ func (x *exchange) run(pathModel string) *failure {
 	if x.req, err = x.codec.Parse(x.op, x.r.Header.Get("Content-Type"), pathModel, x.body.bytes); err != nil {
 		return refuse(err)
 	}
-	if !x.cred.Token.AllowsModel(x.req.Model) {
+	if !allowsModel(x.cred.Token, x.req.Model) {
 		return refuse(core.Errorf(core.CodeModelForbidden, "This API key may not use the model %q.", clip(x.req.Model, 128)))
 	}
 	return x.attempts()

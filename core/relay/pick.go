@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sluice-gateway/sluice/core"
@@ -41,6 +42,43 @@ type patient struct {
 	at      time.Time
 }
 
+// candidates are the channels that serve model for group: those that list it or,
+// as New API has it for names that hold an id or a budget, its family.
+func candidates(s *core.Snapshot, group, model string) []*core.Tier {
+	if t := s.Candidates(group, model); t != nil {
+		return t
+	}
+	if f := family(model); f != "" {
+		return s.Candidates(group, f)
+	}
+	return nil
+}
+
+// family is the name under which channels and tokens list all models of a kind,
+// "" for the usual names.
+func family(model string) string {
+	for _, prefix := range [...]string{"gpt-4-gizmo-", "gpt-4o-gizmo-"} {
+		if strings.HasPrefix(model, prefix) {
+			return prefix + "*"
+		}
+	}
+	for _, base := range [...]string{"gemini-2.5-flash-lite", "gemini-2.5-flash", "gemini-2.5-pro"} {
+		if rest, ok := strings.CutPrefix(model, base); ok && strings.Contains(rest, "-thinking-") {
+			return base + "-thinking-*"
+		}
+	}
+	return ""
+}
+
+// allowsModel reports whether a token may use model, by its name or its family's.
+func allowsModel(t *core.Token, model string) bool {
+	if t.AllowsModel(model) {
+		return true
+	}
+	f := family(model)
+	return f != "" && t.AllowsModel(f)
+}
+
 // checkGroup refuses a token whose group its owner may not use, or that is no
 // longer offered.
 func checkGroup(s *core.Snapshot, cred core.Credential) error {
@@ -71,7 +109,7 @@ func groupsOf(s *core.Snapshot, cred core.Credential, model string) []string {
 	}
 	var out []string
 	for _, g := range s.Options.AutoGroups {
-		if g != core.GroupAuto && s.GroupUsable(user.Group, g) && !slices.Contains(out, g) && (model == "" || len(s.Candidates(g, model)) > 0) {
+		if g != core.GroupAuto && s.GroupUsable(user.Group, g) && !slices.Contains(out, g) && (model == "" || len(candidates(s, g, model)) > 0) {
 			out = append(out, g)
 		}
 	}
@@ -161,7 +199,7 @@ func (p *picker) inGroup(group string) (choice, bool, error) {
 		probing = probe
 		return ok
 	}
-	tiers := x.snap.Candidates(group, x.req.Model)
+	tiers := candidates(x.snap, group, x.req.Model)
 	for i := 0; i < len(tiers); i++ {
 		c := tiers[i].Pick(rl.rand, accept)
 		if c == nil {

@@ -361,3 +361,25 @@ func TestBreakerGarbage(t *testing.T) {
 		})
 	}
 }
+
+func TestModelFamilies(t *testing.T) {
+	for model, want := range map[string]string{
+		"gpt-4-gizmo-g-abc": "gpt-4-gizmo-*", "gpt-4o-gizmo-x": "gpt-4o-gizmo-*", "gpt-4o": "",
+		"gemini-2.5-pro-preview-thinking-128": "gemini-2.5-pro-thinking-*", "gemini-2.5-flash-lite-thinking-1": "gemini-2.5-flash-lite-thinking-*",
+		"gemini-2.5-pro": "", "gemini-2.5-pro-thinking": "",
+	} {
+		if got := family(model); got != want {
+			t.Errorf("%s: %q", model, got)
+		}
+	}
+	r := newRig(t)
+	up := r.upstream(1, "", func(c *core.Channel) { c.Models = []string{"gpt-4-gizmo-*", "gpt-4-gizmo-own"} })
+	tok := *r.tokens.keys[testKey].Token
+	tok.LimitModels, tok.Models = true, []string{"gpt-4-gizmo-*"}
+	r.tokens.keys[testKey] = core.Credential{Token: &tok, User: r.tokens.keys[testKey].User}
+	r.post("/v1/chat/completions", strings.Replace(chatBody, `"m"`, `"gpt-4-gizmo-g-1"`, 1)).want(200)
+	if got := string(up.Requests()[0].Body); !strings.Contains(got, `"gpt-4-gizmo-g-1"`) || r.ledger.reserved[0].Model != "gpt-4-gizmo-g-1" {
+		t.Fatal(got, r.ledger.reserved[0].Model)
+	}
+	r.post("/v1/chat/completions", strings.Replace(chatBody, `"m"`, `"gpt-4-turbo"`, 1)).want(403)
+}

@@ -52,7 +52,7 @@ func (x *exchange) record() {
 	if x.row != nil {
 		provider = x.row.Name
 	}
-	if x.req != nil && x.snap != nil && (x.channel != nil && x.pinned == 0 || x.snap.HasModel(x.req.Model)) {
+	if x.req != nil && x.snap != nil && x.snap.HasModel(x.req.Model) {
 		model = x.req.Model
 	}
 	m.Requests.WithLabelValues(string(x.op), model, provider, strconv.Itoa(x.status)).Inc()
