@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"database/sql"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -116,7 +117,11 @@ func startMariaDB(parent string) (*Database, error) {
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(install, "--no-defaults", "--user=root", "--datadir="+filepath.Join(dir, "data"), "--auth-root-authentication-method=normal",
+	// A server removes the temporary tables of others from a shared tmpdir.
+	if err := os.Mkdir(filepath.Join(dir, "tmp"), 0o700); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	cmd := exec.Command(install, "--no-defaults", "--user=root", "--datadir="+filepath.Join(dir, "data"), "--tmpdir="+filepath.Join(dir, "tmp"), "--auth-root-authentication-method=normal",
 		"--skip-test-db", "--innodb-log-file-size=32M", "--innodb-buffer-pool-size=32M")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		_ = os.RemoveAll(dir)
@@ -171,7 +176,7 @@ func (d *Database) supervise(server string) error {
 		return err
 	}
 	cmd := exec.Command("sh", "-c", supervisor, "supervisor", d.dir,
-		server, "--no-defaults", "--user=root", "--datadir="+filepath.Join(d.dir, "data"), "--socket="+filepath.Join(d.dir, "s"), "--pid-file="+filepath.Join(d.dir, "pid"),
+		server, "--no-defaults", "--user=root", "--datadir="+filepath.Join(d.dir, "data"), "--tmpdir="+filepath.Join(d.dir, "tmp"), "--socket="+filepath.Join(d.dir, "s"), "--pid-file="+filepath.Join(d.dir, "pid"),
 		"--bind-address=127.0.0.1", "--port="+port, "--skip-name-resolve", "--max-connections=500", "--performance-schema=OFF", "--skip-log-bin",
 		"--innodb-flush-log-at-trx-commit=1", "--innodb-buffer-pool-size=128M", "--innodb-log-file-size=32M")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt at the terminal is for the test
