@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"bytes"
 	"encoding/binary"
 	"strconv"
 	"strings"
@@ -110,33 +111,87 @@ func parseAudioForm(r *llm.Request, contentType string) error {
 const otherRate = 48_000
 
 // seconds estimates how long a recording is: a WAV from its header, an MP3 from
-// its first frame, another from an assumed bit rate.
+// its frames, another from an assumed bit rate. It is what is billed where the
+// vendor says nothing, so a number that decoders do not look at counts nothing.
 func seconds(b []byte) float64 {
-	if len(b) > 44 && string(b[:4]) == "RIFF" && string(b[8:12]) == "WAVE" && string(b[12:16]) == "fmt " {
-		if rate := binary.LittleEndian.Uint32(b[28:]); rate > 0 {
-			return float64(len(b)-44) / float64(rate)
-		}
+	if rate := wavRate(b); rate > 0 {
+		return float64(len(b)-wavHeader) / float64(rate)
 	}
-	rate := mp3Rate(b)
-	if rate == 0 {
-		rate = otherRate
-	}
-	return float64(len(b)) * 8 / float64(rate)
+	long, rest := mp3Seconds(b)
+	return long + float64(rest)*8/otherRate
 }
 
-// mp3Rate is the bit rate of an MP3's first frame, 0 for what is none.
-func mp3Rate(b []byte) int {
-	if len(b) > 10 && string(b[:3]) == "ID3" {
-		size := int(b[6]&0x7f)<<21 | int(b[7]&0x7f)<<14 | int(b[8]&0x7f)<<7 | int(b[9]&0x7f)
-		b = b[min(len(b), 10+size):]
-	}
-	if len(b) < 4 || b[0] != 0xff || b[1]&0xe0 != 0xe0 || b[1]>>1&3 != 1 { // sync, layer III
+const wavHeader = 44
+
+// wavRate is how many bytes a second of an uncompressed WAV has, by what its
+// samples are: the byte rate beside it is the client's word. 0 for another file.
+func wavRate(b []byte) int64 {
+	if len(b) <= wavHeader || string(b[:4]) != "RIFF" || string(b[8:12]) != "WAVE" || string(b[12:16]) != "fmt " {
 		return 0
 	}
-	mpeg1 := [16]int{0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320}
-	mpeg2 := [16]int{0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160}
-	if b[1]>>3&3 == 3 {
-		return mpeg1[b[2]>>4] * 1000
+	switch binary.LittleEndian.Uint16(b[20:]) {
+	case 1, 3, 6, 7, 0xfffe: // integers, floats, A-law, mu-law, extensible
+	default:
+		return 0
 	}
-	return mpeg2[b[2]>>4] * 1000
+	channels, bits := int64(binary.LittleEndian.Uint16(b[22:])), int64(binary.LittleEndian.Uint16(b[34:]))
+	return int64(binary.LittleEndian.Uint32(b[24:])) * channels * ((bits + 7) / 8)
+}
+
+// mp3Seconds adds up the frames of an MP3; rest is how many bytes are in none.
+func mp3Seconds(b []byte) (long float64, rest int) {
+	if len(b) > 10 && string(b[:3]) == "ID3" {
+		size := int(b[6]&0x7f)<<21 | int(b[7]&0x7f)<<14 | int(b[8]&0x7f)<<7 | int(b[9]&0x7f)
+		if at := 10 + size; at+4 <= len(b) && isMP3(b[at:]) {
+			b = b[at:]
+		}
+	}
+	if n := len(b) - 128; n > 0 && string(b[n:n+3]) == "TAG" && isMP3(b) {
+		b = b[:n]
+	}
+	for len(b) > 0 {
+		size, t := mp3Frame(b)
+		if size == 0 {
+			next := bytes.IndexByte(b[1:], 0xff) + 1
+			if next == 0 {
+				next = len(b)
+			}
+			rest += next
+			b = b[next:]
+			continue
+		}
+		long += t
+		b = b[min(size, len(b)):]
+	}
+	return long, rest
+}
+
+func isMP3(b []byte) bool { n, _ := mp3Frame(b); return n > 0 }
+
+var (
+	mp3Rates   = [2][16]int{{0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160}, {0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320}}
+	mp3Samples = [4]int{44100, 48000, 32000}
+)
+
+// mp3Frame is the size and the time of the layer III frame that b begins with, 0
+// for none.
+func mp3Frame(b []byte) (size int, long float64) {
+	if len(b) < 4 || b[0] != 0xff || b[1]&0xe0 != 0xe0 || b[1]>>1&3 != 1 || b[1]>>3&3 == 1 {
+		return 0, 0
+	}
+	version, bytesPer, samples := 0, 72, 576 // MPEG 2 and 2.5
+	rate := mp3Samples[b[2]>>2&3]
+	switch b[1] >> 3 & 3 {
+	case 3:
+		version, bytesPer, samples = 1, 144, 1152
+	case 2:
+		rate /= 2
+	default:
+		rate /= 4
+	}
+	kbits := mp3Rates[version][b[2]>>4]
+	if rate == 0 || kbits == 0 {
+		return 0, 0
+	}
+	return bytesPer*kbits*1000/rate + int(b[2]>>1&1), float64(samples) / float64(rate)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"math"
 	"mime/multipart"
 	"strings"
 	"testing"
@@ -242,15 +243,38 @@ func TestForms(t *testing.T) {
 }
 
 func TestSeconds(t *testing.T) {
-	mp3 := "\xff\xfb\x90\x00" + strings.Repeat("x", 16000-4) // MPEG 1 layer III, 128 kbit/s: 1 s
+	// MPEG 1 layer III, 44.1 kHz: 1152 samples a frame, of 417 and 208 bytes.
+	frame := func(head string, size, n int) string {
+		return strings.Repeat(head+strings.Repeat("\x00", size-4), n)
+	}
+	fast, slow := frame("\xff\xfb\x90\x00", 417, 100), frame("\xff\xfb\x50\x00", 208, 100)
+	const each = 1152.0 / 44100
+	wav := func(tag, rate string) string {
+		return "RIFF\x00\x00\x00\x00WAVEfmt \x10\x00\x00\x00" + tag + "\x01\x00\x80\x3e\x00\x00" + rate + "\x02\x00\x10\x00data\x00\x00\x00\x00" + strings.Repeat("\x00", 32000*3)
+	}
+	other := func(n int) float64 { return float64(n) * 8 / 48000 }
 	for name, c := range map[string]struct {
 		in   string
 		want float64
 	}{
-		"mp3": {mp3, 1}, "mp3 with a tag": {"ID3\x04\x00\x00\x00\x00\x00\x00" + mp3[:len(mp3)-10], 1}, "other": {strings.Repeat("o", 6000), 1}, "nothing": {"", 0}, "cut": {"RIFF", 4 * 8.0 / 48000},
+		"mp3":                         {fast, 100 * each},
+		"mp3 with tags":               {"ID3\x04\x00\x00\x00\x00\x00\x0a" + strings.Repeat("t", 10) + fast + "TAG" + strings.Repeat("t", 125), 100 * each},
+		"mp3 of changing rate":        {fast[:417] + slow, 101 * each},
+		"mp3 cut":                     {fast[:417*99+4], 100 * each},
+		"mp3, half rate":              {frame("\xff\xf3\x80\x00", 208, 10), 10 * 576 / 22050.0},
+		"mp3 with a gap":              {fast[:417] + "xx\xff" + slow, 101*each + other(3)},
+		"one frame before others":     {fast[:417] + strings.Repeat("o", 6000), each + 1},
+		"a tag as long as the file":   {"ID3\x04\x00\x00\x7f\x7f\x7f\x7f" + strings.Repeat("o", 6000), other(6010)},
+		"wav":                         {wav("\x01\x00", "\x00\x7d\x00\x00"), 3},
+		"wav with a false byte rate":  {wav("\x01\x00", "\xff\xff\xff\xff"), 3},
+		"wav without a byte rate":     {wav("\xfe\xff", "\x00\x00\x00\x00"), 3},
+		"wav, compressed, false rate": {wav("\x31\x00", "\xff\xff\xff\xff"), other(96044)},
+		"other":                       {strings.Repeat("o", 6000), 1},
+		"nothing":                     {"", 0},
+		"cut":                         {"RIFF", other(4)},
 	} {
-		if got := seconds([]byte(c.in)); got != c.want {
-			t.Errorf("%s: %v", name, got)
+		if got := seconds([]byte(c.in)); math.Abs(got-c.want) > 1e-9 {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
 		}
 	}
 }
