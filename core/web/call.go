@@ -148,8 +148,22 @@ func (c *call) pageQuery() core.PageQuery {
 // manageBody bounds the body of a known caller's management request.
 const manageBody = 8 << 20
 
-// bodyTimeout is how long a client may take to send it.
-const bodyTimeout = 30 * time.Second
+// bodyTimeout is how long a client may take to send a body outside the relay,
+// and replyTimeout how long to take a reply.
+const (
+	bodyTimeout  = 30 * time.Second
+	replyTimeout = 30 * time.Second
+)
+
+// boundBody makes an announced body come in time, whether somebody reads it or
+// not: net/http reads the rest of a small one before it answers, and waits for it
+// for ever. Whoever reads a body to its end lifts the deadline; the next request
+// on the connection has its own.
+func boundBody(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength != 0 {
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout)) // a writer without deadlines is a test's
+	}
+}
 
 // bind reads the JSON body into v and checks its `validate` tags. Unknown fields
 // pass: New API's own clients send them.
@@ -158,17 +172,15 @@ func (c *call) bind(v any) error {
 	if c.user == nil {
 		limit = min(limit, c.s.o.Config().Server.AnonymousBody)
 	}
-	control := http.NewResponseController(c.w)
-	_ = control.SetReadDeadline(time.Now().Add(bodyTimeout)) // where the connection has none, as in tests, nothing is lost
 	body, err := io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, limit))
-	_ = control.SetReadDeadline(time.Time{})
-	if err != nil {
+	if err != nil { // what is left of the body keeps its deadline
 		var tooLarge *http.MaxBytesError
 		if errors.As(err, &tooLarge) {
 			return core.Errorf(core.CodeBodyTooLarge, "the body is longer than %d bytes", tooLarge.Limit)
 		}
 		return core.WrapError(core.CodeReadBody, err, "the body could not be read")
 	}
+	_ = http.NewResponseController(c.w).SetReadDeadline(time.Time{}) // net/http goes on reading there to see the client leave
 	if len(bytes.TrimSpace(body)) == 0 {
 		return core.Errorf(core.CodeInvalidRequest, "the body is empty; JSON is expected")
 	}

@@ -28,6 +28,9 @@ func (s *Server) front(w http.ResponseWriter, r *http.Request) {
 	r = r.WithContext(core.WithRequestID(r.Context(), id))
 	t := &tracker{ResponseWriter: w}
 	defer s.rescue(t, r)
+	if r.Method == http.MethodOptions { // answered without a route
+		boundBody(t, r)
+	}
 	if crossOrigin(r.URL.Path) && s.cors(t, r) {
 		return
 	}

@@ -56,8 +56,13 @@ func writeJSON(w http.ResponseWriter, status int, body []byte) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json; charset=utf-8")
 	h.Set("Content-Length", strconv.Itoa(len(body)))
+	control := http.NewResponseController(w)
+	_ = control.SetWriteDeadline(time.Now().Add(replyTimeout)) // a writer without deadlines is a test's
 	w.WriteHeader(status)
 	_, _ = w.Write(body) // a client that left is no fault
+	if control.Flush() == nil {
+		_ = control.SetWriteDeadline(time.Time{}) // the connection may serve a stream next
+	}
 }
 
 // pageBody is New API's list.

@@ -135,6 +135,7 @@ func paramOf(e echo.Context) func(string) string {
 // unrouted answers what no route matched.
 func (s *Server) unrouted(err error, e echo.Context) {
 	w, r := e.Response().Writer, e.Request()
+	boundBody(w, r)
 	var he *echo.HTTPError
 	if errors.As(err, &he) && he.Code == http.StatusMethodNotAllowed {
 		if allow, ok := e.Get(echo.ContextKeyHeaderAllow).(string); ok {
@@ -151,6 +152,7 @@ const manageTimeout = 15 * time.Second
 
 // serve runs one management route: limits, caller, origin, handler.
 func (s *Server) serve(rt *route, w http.ResponseWriter, r *http.Request, param func(string) string) {
+	boundBody(w, r)
 	if !rt.slow {
 		ctx, cancel := context.WithTimeout(r.Context(), manageTimeout)
 		defer cancel()
