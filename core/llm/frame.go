@@ -127,11 +127,11 @@ func (s *SSESplitter) note(buf []byte, end int) bool {
 	}
 	switch s.data++; s.data {
 	case 1:
-		s.value = [2]int{from, end}
-	case 2:
 		if cap(s.join) > joinKept {
 			s.join = nil
 		}
+		s.value = [2]int{from, end}
+	case 2:
 		s.join = append(append(s.join[:0], buf[s.value[0]:s.value[1]]...), '\n')
 		s.join = append(s.join, buf[from:end]...)
 	default:

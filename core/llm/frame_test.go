@@ -94,6 +94,9 @@ func sseCases() []string {
 		"\n",
 		"\r",
 		"data: a\r\n\r",
+		"data: a\nid: 1\ndata: b\ndata:\n\n",
+		"data: a\n\n: c\r\n\r\ndata: b\ndata: c\n\nda",
+		"data:\r\n\r\n\n\r\n",
 	}
 }
 
@@ -263,6 +266,7 @@ func FuzzArray(f *testing.F) {
 	for s := range arrayCases() {
 		f.Add([]byte(s), uint(3))
 	}
+	f.Add([]byte(`]]}}"`), uint(2))
 	f.Fuzz(func(t *testing.T, in []byte, cut uint) {
 		at := int(cut % uint(len(in)+1))
 		list, err := frames(t, NewArrayReader(io.MultiReader(bytes.NewReader(in[:at]), bytes.NewReader(in[at:])), 1<<20))

@@ -152,3 +152,17 @@ func TestPinnedChannel(t *testing.T) {
 	}
 	r.money(1, 1)
 }
+
+func FuzzCredential(f *testing.F) {
+	f.Add("Bearer sk-abc-12", "realtime, openai-insecure-api-key.sk-x")
+	f.Fuzz(func(t *testing.T, auth, ws string) {
+		key, channel := splitKey(bare(auth))
+		if strings.Contains(key, "-") && key != "" {
+			t.Fatalf("%q: key %q", auth, key)
+		}
+		_ = channel
+		if k := websocketKey(ws); k != "" && !strings.Contains(ws, wsKeyPrefix) {
+			t.Fatalf("%q gave %q", ws, k)
+		}
+	})
+}

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -26,7 +27,7 @@ type stream struct {
 	x       *exchange
 	body    io.Reader
 	tap     llm.Tap
-	split   splitter
+	split   llm.Splitter
 	framing llm.Framing
 
 	buf      []byte
@@ -48,7 +49,7 @@ const (
 
 // stream relays frame by frame until the answer ends.
 func (x *exchange) stream(cancel context.CancelCauseFunc, res *http.Response, tap llm.Tap, framing llm.Framing) *failure {
-	s := &stream{x: x, body: res.Body, tap: tap, split: newSplitter(framing), framing: framing, buf: make([]byte, 0, streamBuffer), noted: x.start}
+	s := &stream{x: x, body: res.Body, tap: tap, split: llm.NewSplitter(framing), framing: framing, buf: make([]byte, 0, streamBuffer), noted: x.start}
 	if x.out.committed && x.out.framing != framing {
 		return &failure{err: core.Errorf(core.CodeUpstreamBody, "The upstream answered in a form that does not fit the stream that was begun."), retry: true, end: endUpstreamError, reason: "body"}
 	}
@@ -97,7 +98,7 @@ func (s *stream) batch(now time.Time) (step, *failure) {
 	x := s.x
 	from := s.pos // of what is not written yet
 	for {
-		size, payload := s.split.next(s.buf[s.pos:])
+		size, payload := s.split.Next(s.buf[s.pos:])
 		if size == 0 {
 			break
 		}
@@ -151,6 +152,29 @@ func isFrame(payload []byte) bool {
 	return string(payload) == doneWord || gjson.ValidBytes(payload)
 }
 
+// doneWord ends OpenAI's streams.
+const doneWord = "[DONE]"
+
+// lastFrame judges what is left when an answer ends: a frame whose end mark alone
+// is missing is whole, and mark is what to send after it.
+func lastFrame(split llm.Splitter, rest []byte) (payload []byte, mark string, whole bool) {
+	payload, whole = split.Rest(rest)
+	if _, ok := split.(*llm.SSESplitter); !ok {
+		return payload, "", whole
+	}
+	if len(bytes.TrimSpace(rest)) == 0 {
+		return nil, "", true
+	}
+	mark = "\n\n"
+	if rest[len(rest)-1] == '\n' {
+		mark = "\n"
+	}
+	if payload == nil {
+		return nil, mark, rest[0] == ':'
+	}
+	return payload, mark, isFrame(payload)
+}
+
 // isLast reports whether a frame is the format's own end of a stream, after
 // which clients may stop to read. Chat streams go on after their finish reason
 // (the usage chunk) and end with [DONE]; Gemini's SSE streams have no mark but
@@ -159,8 +183,7 @@ func (s *stream) isLast(payload []byte) bool {
 	x := s.x
 	switch {
 	case payload == nil:
-		a, ok := s.split.(*arraySplitter)
-		return ok && a.closed
+		return s.framing == llm.FrameArray // the closing bracket
 	case string(payload) == doneWord:
 		return true
 	case x.format == llm.Gemini, x.op == llm.OpChat, x.op == llm.OpCompletions:
@@ -211,7 +234,7 @@ func (s *stream) ended(err error, now time.Time) *failure {
 	if !errors.Is(err, io.EOF) {
 		return s.broken(s.cut(err))
 	}
-	payload, mark, whole := s.split.rest(s.buf[s.pos:])
+	payload, mark, whole := lastFrame(s.split, s.buf[s.pos:])
 	if whole && payload != nil {
 		switch s.event(payload, now) {
 		case llm.Withhold:

@@ -485,6 +485,67 @@ func TestArrayFraming(t *testing.T) {
 	}
 }
 
+// What is left at the end of a stream, in pieces of any size.
+func TestLastFrame(t *testing.T) {
+	for _, c := range []struct {
+		framing           llm.Framing
+		in, payload, mark string
+		whole             bool
+	}{
+		{llm.FrameSSE, "data: {}\n\n", "", "", true},
+		{llm.FrameSSE, "data: {}\n\n \n", "", "", true},
+		{llm.FrameSSE, "", "", "", true},
+		{llm.FrameSSE, "data: {}\n\ndata: [DONE]", "[DONE]", "\n\n", true},
+		{llm.FrameSSE, "data: {\"a\":1}\n", `{"a":1}`, "\n", true},
+		{llm.FrameSSE, "data: {\"a\":1}\r", `{"a":1}`, "\n\n", true},
+		{llm.FrameSSE, "data: {}\r\r\n", "", "", true},
+		{llm.FrameSSE, "data: {}\n\n: bye", "", "\n\n", true},
+		{llm.FrameSSE, "data: {\"a\":1", `{"a":1`, "\n\n", false},
+		{llm.FrameSSE, "data: {}\n\nda", "", "\n\n", false},
+		{llm.FrameArray, `[{}]`, "", "", true},
+		{llm.FrameArray, `{"error":{}}`, "", "", true},
+		{llm.FrameArray, `[{}`, "", "", false},
+		{llm.FrameArray, `[{}]x`, "", "", false},
+	} {
+		for size := 1; size <= len(c.in)+1; size++ {
+			split, buf := llm.NewSplitter(c.framing), []byte(nil)
+			for in := c.in; in != ""; {
+				n := min(size, len(in))
+				buf, in = append(buf, in[:n]...), in[n:]
+				for {
+					cut, _ := split.Next(buf)
+					if cut == 0 {
+						break
+					}
+					buf = buf[cut:]
+				}
+			}
+			payload, mark, whole := lastFrame(split, buf)
+			if string(payload) != c.payload || mark != c.mark || whole != c.whole {
+				t.Fatalf("%q in pieces of %d: %q %q %v", c.in, size, payload, mark, whole)
+			}
+		}
+	}
+}
+
+// Lines that end with a lone CR, and a byte order mark, are as good as any.
+func TestOldLineEnds(t *testing.T) {
+	r := newRig(t)
+	answer := "\xef\xbb\xbfdata: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hi\"},\"finish_reason\":\"stop\"}]}\r\r" +
+		"data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":1,\"total_tokens\":4}}\r\rdata: [DONE]\r\r"
+	r.handler(1, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		_, _ = io.WriteString(w, answer)
+	})
+	if p := r.post("/v1/chat/completions", chatWith(`"stream":true,"stream_options":{"include_usage":true}`)).want(200); p.err != nil || p.body != answer {
+		t.Fatalf("%v %q", p.err, p.body)
+	}
+	r.money(1, 0)
+	if o := r.lastSettled(); o.Estimated || o.Usage.Input != 3 || o.EndReason != "done" {
+		t.Fatalf("%+v", o)
+	}
+}
+
 // An array has no place for an error: the connection breaks.
 func TestArrayCut(t *testing.T) {
 	for _, fake := range []string{`{"cut_after_chunks":2}`, `{"end_after_chunks":2}`} {
