@@ -11,13 +11,14 @@ import (
 
 // never are the client's headers that do not reach upstream, whatever a channel
 // asks for: those of the connection, those that describe a body which was
-// decoded, those that say who the client is, and its credentials for this gateway.
+// decoded, those that say who the client is, its credentials for this gateway, and
+// the mask that takes the usage out of Google's answers.
 var never = map[string]bool{
 	"Connection": true, "Keep-Alive": true, "Te": true, "Trailer": true, "Trailers": true, "Transfer-Encoding": true,
 	"Upgrade": true, "Expect": true, "Http2-Settings": true,
 	"Host": true, "Content-Length": true, "Content-Encoding": true, "Content-Type": true, "Accept-Encoding": true,
 	"Authorization": true, "Cookie": true, "Cookie2": true, "Set-Cookie": true,
-	"X-Api-Key": true, "X-Goog-Api-Key": true, "Api-Key": true, "Mj-Api-Secret": true, "New-Api-User": true,
+	"X-Api-Key": true, "X-Goog-Api-Key": true, "Api-Key": true, "Mj-Api-Secret": true, "New-Api-User": true, "X-Goog-Fieldmask": true,
 	"Forwarded": true, "Via": true, "X-Real-Ip": true, "X-Client-Ip": true, "X-Cluster-Client-Ip": true, "True-Client-Ip": true,
 	"Cf-Connecting-Ip": true, "Cf-Connecting-Ipv6": true, "Fastly-Client-Ip": true, "Fly-Client-Ip": true, "X-Original-Forwarded-For": true,
 }

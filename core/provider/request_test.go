@@ -36,7 +36,7 @@ func request(t testing.TB, c *Catalogue, ch *core.Channel, op llm.Operation, str
 func hostile() http.Header {
 	h := http.Header{}
 	for _, name := range []string{
-		"Authorization", "Cookie", "X-Api-Key", "X-Goog-Api-Key", "Api-Key", "Mj-Api-Secret", "New-Api-User",
+		"Authorization", "Cookie", "X-Api-Key", "X-Goog-Api-Key", "Api-Key", "Mj-Api-Secret", "New-Api-User", "X-Goog-Fieldmask",
 		"Proxy-Authorization", "Proxy-Connection", "Proxy-Anything",
 		"X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Anything", "Forwarded", "X-Real-Ip", "Via", "Cf-Connecting-Ip",
 		"Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Expect", "Http2-Settings",
@@ -95,6 +95,24 @@ func TestNothingOfTheClientPasses(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestClientQuery(t *testing.T) {
+	for in, want := range map[string]string{
+		"alt=sse&prettyPrint=false": "alt=sse&prettyPrint=false",
+		"alt=json":                  "alt=json",
+		"beta=true":                 "beta=true",
+		"key=k&KEY=k&%6bey=k&access_token=a&oauth_token=a":          "",
+		"fields=candidates&$fields=candidates&%24fields=x&Fields=x": "",
+		"alt=proto&$alt=media&alt=s%73e&alt&callback=f&$callback=f": "",
+	} {
+		if got := joinQuery("", in); got != want {
+			t.Errorf("%s: %q", in, got)
+		}
+	}
+	if got := joinQuery("alt=sse", "alt=json&fields=x&a=b"); got != "alt=sse&a=b" {
+		t.Error(got)
 	}
 }
 

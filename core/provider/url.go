@@ -315,8 +315,8 @@ func parseFull(text string) (base, *fullTarget, error) {
 }
 
 // joinQuery puts the client's parameters behind the row's own. The client's key
-// never passes, nor does a parameter that the row sets itself, nor anything that
-// two parsers might read differently.
+// never passes, nor does a parameter that the row sets itself, one that changes
+// the shape of the answer, or anything that two parsers might read differently.
 func joinQuery(own, client string) string {
 	if client == "" {
 		return own
@@ -324,9 +324,9 @@ func joinQuery(own, client string) string {
 	var b strings.Builder
 	b.WriteString(own)
 	for pair := range strings.SplitSeq(client, "&") {
-		rawName, _, _ := strings.Cut(pair, "=")
+		rawName, value, _ := strings.Cut(pair, "=")
 		name, err := url.QueryUnescape(rawName)
-		if err != nil || name == "" || strings.EqualFold(name, "key") || !cleanQuery(pair) || hasParam(own, name) {
+		if err != nil || name == "" || withheld(name, value) || !cleanQuery(pair) || hasParam(own, name) {
 			continue
 		}
 		if b.Len() > 0 {
@@ -335,6 +335,19 @@ func joinQuery(own, client string) string {
 		b.WriteString(pair)
 	}
 	return b.String()
+}
+
+// withheld are Google's parameters for every method that are not the client's to
+// say: credentials, and what takes the usage out of an answer (a mask of fields,
+// another encoding than JSON).
+func withheld(name, value string) bool {
+	switch strings.ToLower(strings.TrimPrefix(name, "$")) {
+	case "key", "access_token", "oauth_token", "fields", "callback":
+		return true
+	case "alt":
+		return value != "sse" && value != "json"
+	}
+	return false
 }
 
 func cleanQuery(s string) bool {
