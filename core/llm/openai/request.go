@@ -170,8 +170,22 @@ func parseCompletions(r *llm.Request) error {
 	if err != nil {
 		return err
 	}
-	r.Choices = max(r.Choices, best) // every candidate is billed
+	// Every candidate of every prompt is billed.
+	r.Choices = max(r.Choices, best) * prompts(d)
 	return nil
+}
+
+// prompts is how many prompts a completion has: each element of a list, but a
+// list of numbers is one prompt in tokens.
+func prompts(d *llm.Document) int64 {
+	n := int64(0)
+	_ = d.Each(d.Value(fPrompt), func(v llm.Value) error { // f never fails
+		if v.Kind == llm.String || v.Kind == llm.Array {
+			n++
+		}
+		return nil
+	})
+	return max(n, 1)
 }
 
 // parseGeneration reads what chat and completions have in common.

@@ -198,7 +198,7 @@ func (t *tap) Estimate() llm.Usage {
 // tools counts the web search that the search models of chat do once in every
 // request, and that their vendor bills apart.
 func (t *tap) tools(u *llm.Usage) {
-	if t.r.Operation == llm.OpChat && strings.HasSuffix(t.r.Model, "-search-preview") {
+	if t.r.Operation == llm.OpChat && strings.Contains(t.r.Model, "-search-preview") {
 		u.Tools = []llm.ToolCalls{{Name: "web_search_preview", Calls: 1}}
 	}
 }

@@ -181,7 +181,7 @@ func TestNoUsage(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := &llm.Request{Operation: c.op, Model: "m", Choices: 1, Input: 5}
 			if name == "search" {
-				r.Model = "gpt-4o-search-preview"
+				r.Model = "gpt-4o-search-preview-2025-03-11"
 			}
 			tap := New().NewTap(r)
 			tap.Body(c.ct, []byte(c.body))
