@@ -1,7 +1,9 @@
 package responses
 
 import (
-	"bytes"
+	"strings"
+
+	"github.com/tidwall/gjson"
 
 	"github.com/sluice-gateway/sluice/core/llm"
 )
@@ -67,6 +69,7 @@ const (
 	fPrompt
 	fPrevious
 	fConversation
+	fBackground
 )
 
 var requestSchema = llm.NewSchema(
@@ -83,6 +86,7 @@ var requestSchema = llm.NewSchema(
 	llm.Path{At: "prompt", Text: true},
 	llm.Path{At: "previous_response_id"},
 	llm.Path{At: "conversation"},
+	llm.Path{At: "background"},
 )
 
 // Parse implements llm.Codec.
@@ -110,6 +114,13 @@ func parse(r *llm.Request, d *llm.Document) (err error) {
 	}
 	if r.Stream, _, err = d.OptionalBool(fStream); err != nil {
 		return err
+	}
+	// Such an answer goes on when its request has ended, and its usage is told to
+	// nobody: there is no route to fetch it.
+	if later, _, err := d.OptionalBool(fBackground); err != nil {
+		return err
+	} else if later {
+		return &llm.BadRequest{Param: "background", Message: "answers in the background are not offered"}
 	}
 	if r.MaxOutput, _, err = d.OptionalCount(fMaxOutput); err != nil {
 		return err
@@ -158,8 +169,14 @@ func (Codec) Edit(r *llm.Request, e llm.Edits) ([]byte, error) {
 }
 
 // usesPreview reports whether the request names the older web search tool, which
-// vendors price apart.
-func usesPreview(r *llm.Request) bool {
-	v := r.Document.Value(fTools)
-	return v.Kind == llm.Array && bytes.Contains(r.Document.Raw(v), []byte(`"web_search_preview`))
+// vendors price apart. Of a key that occurs twice any one counts.
+func usesPreview(r *llm.Request) (yes bool) {
+	d := &r.Document
+	_ = d.Each(d.Value(fTools), func(tool llm.Value) error { // f never fails
+		return d.Members(tool, func(key string, _ int, v llm.Value) error {
+			yes = yes || key == "type" && strings.HasPrefix(gjson.ParseBytes(d.Raw(v)).Str, "web_search_preview")
+			return nil
+		})
+	})
+	return yes
 }

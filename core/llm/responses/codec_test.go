@@ -36,14 +36,16 @@ func TestParse(t *testing.T) {
 		}
 	}
 	parseBody(t, `{"model":"m","prompt":{"id":"pmpt_1"}}`)
-	parseBody(t, `{"model":"m","previous_response_id":"resp_1"}`)
+	parseBody(t, `{"model":"m","previous_response_id":"resp_1","background":false}`)
 	for body, param := range map[string]string{
-		`{"input":"x"}`:                                     "model",
-		`{"model":"m"}`:                                     "input",
-		`{"model":"m","input":5}`:                           "input",
-		`{"model":"m","input":"x","stream":1}`:              "stream",
-		`{"model":"m","input":"x","max_output_tokens":"5"}`: "max_output_tokens",
-		`{"model":"m","input":"x","instructions":["a"]}`:    "instructions",
+		`{"input":"x"}`:                                                         "model",
+		`{"model":"m"}`:                                                         "input",
+		`{"model":"m","input":5}`:                                               "input",
+		`{"model":"m","input":"x","stream":1}`:                                  "stream",
+		`{"model":"m","input":"x","max_output_tokens":"5"}`:                     "max_output_tokens",
+		`{"model":"m","input":"x","background":true}`:                           "background",
+		`{"model":"m","input":"x","back\u0067round":true}`:                      "background",
+		`{"model":"m","input":"x","instructions":["a"]}`:                        "instructions",
 		`{"model":"m","input":"x","max_output_tokens":1,"max_output_tokens":2}`: "max_output_tokens",
 		`"x"`: "",
 	} {
@@ -159,6 +161,22 @@ func TestBody(t *testing.T) {
 	}
 	if e := tap.Estimate(); e.Output != 2 {
 		t.Errorf("estimate %+v", e)
+	}
+}
+
+func TestWebSearchTool(t *testing.T) {
+	for tools, want := range map[string]string{
+		`[{"type":"web_search"}]`: "web_search",
+		`[{"type":"function","name":"web_search_preview"},{"type":"web_search"}]`: "web_search",
+		`[{"type":"web_search_preview_2025_03_11"}]`:                              "web_search_preview",
+		`[{"type":"web\u005fsearch_preview"}]`:                                    "web_search_preview",
+		`[{"type":"web_search","type":"web_search_preview"}]`:                     "web_search_preview",
+	} {
+		tap := New().NewTap(parseBody(t, `{"model":"m","input":"x","tools":`+tools+`}`))
+		tap.Body("application/json", []byte(`{"output":[{"type":"web_search_call"}],"usage":{"input_tokens":1}}`))
+		if u, _ := tap.Usage(); len(u.Tools) != 1 || u.Tools[0].Name != want {
+			t.Errorf("%s: %+v", tools, u.Tools)
+		}
 	}
 }
 
