@@ -154,6 +154,8 @@ func TestTally(t *testing.T) {
 		"escapes":       {`["a\n\"\u0041\u00e9\u65e5\ud83d\ude00"]`, Tally{ASCII: 4, Wide: 2 + 3 + 4}},
 		"literals":      {`[1,12345,true,null]`, Tally{Literals: 1 + 2 + 2 + 2}},
 		"data url":      {`[{"type":"image_url","image_url":{"url":"data:image/png;base64,` + base64 + `"}}]`, Tally{ASCII: 4 + 9 + 9 + 3, Media: 1}},
+		"data as text":  {`["data:;base64,` + base64 + `"]`, Tally{Media: 1}},
+		"text as a url": {`["data:;base64,` + base64 + ` ` + base64 + `"]`, Tally{ASCII: 13 + 1200 + 1 + 1200}},
 		"plain url":     {`[{"image_url":{"url":"https://x/y.png"}}]`, Tally{ASCII: 12, Media: 1}},
 		"inline data":   {`[{"inlineData":{"mimeType":"image/png","data":"` + base64 + `"}}]`, Tally{ASCII: 10 + 8 + 9 + 4, Media: 1}},
 		"text as data":  {`[{"source":{"type":"text","data":"` + strings.Repeat("some words ", 20) + `"}}]`, Tally{ASCII: 6 + 4 + 4 + 4 + 220}},

@@ -80,8 +80,8 @@ func (t *Tally) text(raw []byte, wide, shrink int, c class) {
 		return
 	}
 	switch {
-	case c == classRef, c == classMedia, raw[0] == 'd' && isDataURL(raw):
-		t.Media++
+	case c == classRef, c == classMedia, raw[0] == 'd' && isDataURL(raw) && (c != classNone || allBase64(raw[bytes.IndexByte(raw, ',')+1:])):
+		t.Media++ // in a place for text the beginning alone makes none
 		return
 	case c == classInline && isBase64(raw):
 		t.Media++
