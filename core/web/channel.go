@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -300,10 +301,12 @@ func (s *Server) updateChannel(c *call) error {
 		if err != nil {
 			return err
 		}
-		old, stored := ch.Setting, ch.Key
+		old, stored, upstream := ch.Setting, ch.Key, s.upstreamOf(ch)
 		in.apply(ch)
 		ch.Setting = restoreProxyPassword(ch.Setting, old)
+		kept := stored != ""
 		if key := strings.TrimSpace(in.key()); key != "" {
+			kept = kept && body.KeyMode == "append"
 			if body.KeyMode == "append" {
 				key = strings.Join(splitKeys(stored.Reveal()+"\n"+key), "\n")
 			}
@@ -315,6 +318,11 @@ func (s *Server) updateChannel(c *call) error {
 		if err := s.checkChannel(ch); err != nil {
 			return err
 		}
+		if kept {
+			if err := s.maySend(c, ch, upstream); err != nil {
+				return err
+			}
+		}
 		if ch.Key == stored {
 			ch.Key = "" // the sealed one stays
 		}
@@ -325,6 +333,40 @@ func (s *Server) updateChannel(c *call) error {
 		return err
 	}
 	return c.ok(s.viewChannel(saved))
+}
+
+// upstreamOf tells who reads what a channel sends: the host it is sent to, the
+// host it asks for, and a proxy that sees inside.
+func (s *Server) upstreamOf(ch *core.Channel) string {
+	base := ch.BaseURL
+	if base == "" {
+		if row, ok := s.o.Providers.Row(ch.Type); ok {
+			base = row.BaseURL
+		}
+	}
+	secure := false
+	if u, err := url.Parse(base); err == nil && u.Host != "" { // else the name of a plan
+		base, secure = strings.ToLower(u.Scheme+"://"+u.Host), u.Scheme == "https" && !s.o.Config().Relay.TLSInsecureSkipVerify
+	}
+	out := []string{base, "", ""}
+	for name, value := range ch.Parsed.Headers {
+		if strings.EqualFold(name, "Host") {
+			out[1] = value
+		}
+	}
+	if !secure {
+		out[2] = ch.Parsed.Proxy.Reveal()
+	}
+	return strings.Join(out, "\n")
+}
+
+// maySend refuses to let a stored key go to another upstream than before by the
+// word of who may not read it: to have it sent to oneself is to read it.
+func (s *Server) maySend(c *call, ch *core.Channel, before string) error {
+	if c.user.Role >= core.RoleRoot || s.upstreamOf(ch) == before {
+		return nil
+	}
+	return invalidField("key", "must be sent again where the upstream's address changes; only root may send a stored key elsewhere")
 }
 
 func (s *Server) deleteChannel(c *call) error {

@@ -84,9 +84,15 @@ func (s *Server) editAll(c *call, ids []int64, in *channelInput) error {
 		if err != nil {
 			return err
 		}
+		upstream, kept := s.upstreamOf(ch), ch.Key != ""
 		in.apply(ch)
 		if err := s.checkChannel(ch); err != nil {
 			return err
+		}
+		if kept {
+			if err := s.maySend(c, ch, upstream); err != nil {
+				return err
+			}
 		}
 		ch.Key = "" // the sealed one stays
 		return tx.SaveChannel(ctx, ch)

@@ -160,6 +160,47 @@ func TestChannelKey(t *testing.T) {
 	}
 }
 
+// Who may not read a key must not be able to have it sent to himself.
+func TestChannelKeyGoesNowhereElse(t *testing.T) {
+	m := manage(t)
+	id := m.createChannel(`"name":"a","base_url":"https://up.example/v1","tag":"eu","setting":"{\"proxy\":\"http://proxy.example:3128\"}"`)
+	plain := m.createChannel(`"name":"b","base_url":"http://up.example"`)
+	for _, c := range []struct {
+		id     int64
+		fields string
+		free   bool // needs no key
+	}{
+		{id, `"base_url":"https://UP.example/v2/"`, true},
+		{id, `"base_url":"https://up.example"`, true},
+		{id, `"setting":"{\"proxy\":\"socks5://other.example\"}"`, true}, // sees TLS only
+		{id, `"type":14`, true},
+		{id, `"base_url":"http://up.example"`, false},
+		{id, `"base_url":"https://up.example.evil"`, false},
+		{id, `"base_url":"https://up.example:444"`, false},
+		{id, `"base_url":""`, false},
+		{id, `"base_url":"https://evil.example","key_mode":"append","key":"k2"`, false},
+		{id, `"header_override":"{\"hOst\":\"evil.example\"}"`, false},
+		{plain, `"setting":"{\"proxy\":\"http://evil.example:3128\"}"`, false},
+		{plain, `"header_override":"{\"X-A\":\"{api_key}\"}"`, true},
+	} {
+		body := fmt.Sprintf(`{"id":%d,%s}`, c.id, c.fields)
+		if c.free {
+			m.ok(core.RoleAdmin, "PUT", "/api/channel/", body)
+			continue
+		}
+		if _, param := m.refused(core.RoleAdmin, "PUT", "/api/channel/", body); param != "key" {
+			t.Errorf("%s: param %q", body, param)
+		}
+	}
+	if _, param := m.refused(core.RoleAdmin, "PUT", "/api/channel/tag", `{"tag":"eu","header_override":"{\"Host\":\"evil.example\"}"}`); param != "key" {
+		t.Errorf("tag: param %q", param)
+	}
+	m.ok(core.RoleAdmin, "PUT", "/api/channel/", fmt.Sprintf(`{"id":%d,"base_url":"https://new.example","key":"a new key"}`, id))
+	m.ok(core.RoleRoot, "PUT", "/api/channel/", fmt.Sprintf(`{"id":%d,"base_url":"https://newer.example"}`, id))
+	copied := m.ok(core.RoleAdmin, "POST", fmt.Sprintf("/api/channel/copy/%d", id), "").Get("id").Int()
+	m.refused(core.RoleAdmin, "PUT", "/api/channel/", fmt.Sprintf(`{"id":%d,"base_url":"https://evil.example"}`, copied))
+}
+
 func TestChannelLists(t *testing.T) {
 	m := manage(t)
 	for i, fields := range []string{
