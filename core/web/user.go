@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"fmt"
+	"net/mail"
 	"strings"
 	"unicode"
 
@@ -130,6 +131,18 @@ func checkUsername(name string) error {
 	return nil
 }
 
+// checkEmail refuses what is no address: it logs in, and must not look like a
+// name. Whether it is its owner's is not known.
+func checkEmail(text string) error {
+	if text == "" {
+		return nil
+	}
+	if a, err := mail.ParseAddress(text); err != nil || a.Address != text {
+		return invalidField("email", "must be an e-mail address")
+	}
+	return nil
+}
+
 type createUserBody struct {
 	Username    string      `json:"username" validate:"required,max=20"`
 	Password    core.Secret `json:"password" validate:"required"`
@@ -194,8 +207,16 @@ func (s *Server) updateUser(c *call) error {
 	if body.Quota != nil && *body.Quota > core.MaxQuota {
 		return invalidField("quota", fmt.Sprintf("must be at most %d", int64(core.MaxQuota)))
 	}
+	if body.Email != nil {
+		if err := checkEmail(*body.Email); err != nil {
+			return err
+		}
+	}
 	var hash core.Secret
 	if body.Password != "" {
+		if body.ID == c.user.ID { // a session left open, or an access token, is not enough to take an account
+			return invalidField("password", "change your own with PUT /api/user/self, which asks for the one in use")
+		}
 		var err error
 		if hash, err = s.login.hashes.hash(c.ctx(), body.Password); err != nil {
 			return err

@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -111,6 +112,14 @@ func TestUserCRUD(t *testing.T) {
 	}
 	admin.refused("PUT", "/api/user/", fmt.Sprintf(`{"id":%d,"quota":%d}`, bob, uint64(core.MaxQuota)+1), 200, "quota: must be at most")
 	admin.refused("PUT", "/api/user/", fmt.Sprintf(`{"id":%d,"quota":-1}`, bob), 200, "quota: must be at least")
+	for _, email := range []string{"root", "a@b\r\nc: d", "Root <root@sluice.example>", "@"} {
+		b, _ := json.Marshal(map[string]any{"id": bob, "email": email})
+		admin.refused("PUT", "/api/user/", string(b), 200, "email: must be")
+	}
+	admin.data("PUT", "/api/user/", fmt.Sprintf(`{"id":%d,"email":"bob@sluice.example"}`, bob))
+	admin.data("PUT", "/api/user/", fmt.Sprintf(`{"id":%d,"email":""}`, bob))
+	root.data("PUT", "/api/user/", fmt.Sprintf(`{"id":%d,"display_name":"The Root"}`, id["root"]))
+	root.refused("PUT", "/api/user/", fmt.Sprintf(`{"id":%d,"password":"a new password"}`, id["root"]), 200, "password: change your own")
 	session := x.logIn("rob")
 	admin.data("PUT", "/api/user/", fmt.Sprintf(`{"id":%d,"password":"a new password"}`, bob))
 	session.refused("GET", self, "", 401, "session")
