@@ -42,6 +42,7 @@ func (x *exchange) attempt(c choice) *failure {
 		}
 		return refuse(err)
 	}
+	x.res.ChannelID = c.channel.ID
 	ctx, cancel := context.WithCancelCause(x.r.Context())
 	defer cancel(nil)
 	req, f := x.request(ctx, c, sent, out)

@@ -34,7 +34,7 @@ func (nullLedger) Refund(context.Context, *core.Reservation, core.Outcome) {}
 func benchRig(b *testing.B, fake string) *rig {
 	r := newRig(b)
 	r.relay.o.Ledger = nullLedger{}
-	r.relay.o.Logger = slog.New(slog.NewJSONHandler(io.Discard, nil))
+	r.relay.o.Logger = slog.New(slog.NewJSONHandler(io.Discard, nil)) // at info, as served
 	up := httptest.NewServer(fakellm.New(fakellm.Options{Fake: fake, Trust: true}))
 	b.Cleanup(up.Close)
 	r.channel(1, up.URL)

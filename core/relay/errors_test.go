@@ -210,20 +210,47 @@ func TestPanicIsAnsweredAndRefunded(t *testing.T) {
 	}
 }
 
+// A success is worth a line to who debugs, a client's fault is told, and a fault
+// of the gateway or an upstream is a warning.
 func TestLogLine(t *testing.T) {
-	r := newRig(t)
-	r.upstream(1, "")
-	r.post("/v1/chat/completions", strings.Replace(chatBody, "hi", "my secret prompt", 1)).want(200)
-	r.money(1, 0)
-	eventually(t, func() error {
-		if !strings.Contains(r.logs.String(), `"msg":"relayed"`) {
-			return errors.New("no line")
-		}
-		return nil
-	})
-	log := r.logs.String()
-	if strings.Count(log, "\n") != 1 || strings.Contains(log, "secret") || !strings.Contains(log, `"request_id":"req-test"`) || !strings.Contains(log, `"status":200`) {
-		t.Fatal(log)
+	for _, c := range []struct {
+		name, fake, body string
+		change           func(*http.Request)
+		level            string
+	}{
+		{"done", "", chatBody, nil, "DEBUG"},
+		{"done stream", "", chatWith(`"stream":true`), nil, "DEBUG"},
+		{"bad key", "", chatBody, bareAuth("Bearer sk-wrong"), "INFO"},
+		{"bad body", "", "{", nil, "INFO"},
+		{"unknown model", "", strings.Replace(chatBody, `"m"`, `"x"`, 1), nil, "INFO"},
+		{"upstream calls it bad", `{"status":400}`, chatBody, nil, "INFO"},
+		{"upstream limits us", `{"status":429}`, chatBody, nil, "WARN"},
+		{"upstream fails", `{"status":500}`, chatBody, nil, "WARN"},
+		{"upstream refuses our key", `{"status":401}`, chatBody, nil, "WARN"},
+		{"upstream cuts", `{"cut_after_chunks":2}`, chatWith(`"stream":true`), nil, "WARN"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig(t)
+			r.upstream(1, c.fake)
+			change := []func(*http.Request){}
+			if c.change != nil {
+				change = append(change, c.change)
+			}
+			r.post("/v1/chat/completions", strings.Replace(c.body, "hi", "my secret prompt", 1), change...)
+			eventually(t, func() error {
+				if !strings.Contains(r.logs.String(), `"msg":"relayed"`) {
+					return errors.New("no line")
+				}
+				return nil
+			})
+			log := r.logs.String()
+			if strings.Count(log, `"relayed"`) != 1 || strings.Contains(log, "secret") || !strings.Contains(log, `"request_id":"req-test"`) || !strings.Contains(log, `"status":`) {
+				t.Fatal(log)
+			}
+			if !strings.Contains(log, `"level":"`+c.level+`","msg":"relayed"`) {
+				t.Fatal(log)
+			}
+		})
 	}
 }
 

@@ -46,6 +46,7 @@ type fakeLedger struct {
 	settled  []core.Outcome
 	refunded []core.Outcome
 	notes    []llm.Usage
+	noted    []int64 // channels of the notes
 	faults   []string
 }
 
@@ -72,6 +73,7 @@ func (l *fakeLedger) Extend(r *core.Reservation, u llm.Usage) {
 		l.faults = append(l.faults, "extend of a closed reservation")
 	}
 	l.notes = append(l.notes, u)
+	l.noted = append(l.noted, r.ChannelID)
 }
 
 func (l *fakeLedger) close(r *core.Reservation, how string) {
@@ -190,7 +192,7 @@ func newRig(t testing.TB) *rig {
 		Config:   func() *config.Config { return r.cfg },
 		Describe: testDescribe,
 		ClientIP: func(*http.Request) netip.Addr { return r.clientIP },
-		Logger:   slog.New(slog.NewJSONHandler(r.logs, nil)),
+		Logger:   slog.New(slog.NewJSONHandler(r.logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Metrics:  telemetry.NewMetrics(r.reg),
 		Now: func() time.Time {
 			if r.now != nil {

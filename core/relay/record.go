@@ -111,23 +111,33 @@ func (rl *Relay) countBreaker(channel int64, open bool) {
 	rl.o.Logger.Info("relay: breaker closed", "channel", channel)
 }
 
-// log writes the line of a finished exchange: never a body, a key or a message
-// of the prompt. Whole milliseconds and no source position: a line is written for
-// every request.
-func (x *exchange) log(now time.Time, took time.Duration, model string) {
-	ctx := x.r.Context()
-	level := slog.LevelInfo
-	if x.err != nil && x.status >= 500 {
-		level = slog.LevelWarn
+// level is how much an exchange's end is worth a line. Successes have their row in
+// the usage log and their metrics.
+func (x *exchange) level() slog.Level {
+	switch {
+	case x.end == endClientGone:
+		return slog.LevelInfo
+	case x.err == nil:
+		return slog.LevelDebug
+	case x.err.Code == core.CodeModelNotFound, x.end == endRefused && x.status < 500:
+		return slog.LevelInfo
+	case x.status >= 400 && x.status < 500 && x.status != http.StatusTooManyRequests:
+		return slog.LevelInfo // upstream's word on the client's request
 	}
-	h := x.rl.o.Logger.Handler()
-	if !h.Enabled(ctx, level) {
+	return slog.LevelWarn
+}
+
+// log writes the line of a finished exchange: never a body, a key or a message
+// of the prompt. Whole milliseconds and no source position.
+func (x *exchange) log(now time.Time, took time.Duration, model string) {
+	ctx, level := x.r.Context(), x.level()
+	if !x.rl.o.Logger.Enabled(ctx, level) {
 		return
 	}
 	rec := slog.NewRecord(now, level, "relayed", 0)
 	var a [24]slog.Attr
 	rec.AddAttrs(x.attrs(a[:0], took, model)...)
-	_ = h.Handle(ctx, rec) // as slog does: a log that cannot be written has nowhere to say so
+	_ = x.rl.o.Logger.Handler().Handle(ctx, rec) // as slog does: a log that cannot be written has nowhere to say so
 }
 
 func (x *exchange) attrs(a []slog.Attr, took time.Duration, model string) []slog.Attr {

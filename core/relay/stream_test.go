@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -611,8 +612,12 @@ func TestNeverEndingBody(t *testing.T) {
 func TestProgressNotes(t *testing.T) {
 	r := newRig(t)
 	r.upstream(1, `{"chunks":1000,"chunk_bytes":8}`)
+	r.upstream(7, `{"status":500}`, priority(9))
 	r.post("/v1/chat/completions", chatWith(`"stream":true`)).want(200)
 	r.money(1, 0)
+	if slices.ContainsFunc(r.ledger.noted, func(id int64) bool { return id != 1 }) {
+		t.Fatal("a crash would be booked on channels", r.ledger.noted)
+	}
 	if n := len(r.ledger.notes); n < 3 {
 		t.Fatalf("%d notes", n)
 	}
