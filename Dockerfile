@@ -6,9 +6,10 @@ COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
 ARG VERSION=dev
+ARG COMMIT=
 # timetzdata puts the time zones into the binary, so that TZ works without files.
 RUN CGO_ENABLED=0 go build -trimpath -buildvcs=false -tags timetzdata \
-      -ldflags "-s -w -X github.com/sluice-gateway/sluice/core/telemetry.version=${VERSION}" \
+      -ldflags "-s -w -X github.com/sluice-gateway/sluice/core/telemetry.version=${VERSION} -X github.com/sluice-gateway/sluice/core/telemetry.commit=${COMMIT}" \
       -o /out/sluice ./cmd/sluice \
  && mkdir -p /out/data /out/logs
 

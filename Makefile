@@ -4,14 +4,18 @@
 
 GO      = go
 VERSION = $$(git describe --tags --always --dirty 2>/dev/null || echo dev)
+COMMIT  = $$(git rev-parse HEAD 2>/dev/null)
 PACKAGE = github.com/sluice-gateway/sluice
 
-# Time for each fuzz target.
+# The larger numbers of test-long: time for each fuzz target, time without a
+# database, random cases of each property.
 FUZZTIME = 60s
+OUTAGE   = 60s
+CHECKS   = 20000
 
 build:
 	@mkdir -p bin
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-X $(PACKAGE)/core/telemetry.version=$(VERSION)" -o bin/sluice ./cmd/sluice
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-X $(PACKAGE)/core/telemetry.version=$(VERSION) -X $(PACKAGE)/core/telemetry.commit=$(COMMIT)" -o bin/sluice ./cmd/sluice
 
 demo: build
 	./bin/sluice serve --demo
@@ -21,7 +25,11 @@ test:
 	@tests/setup.sh
 	@tests/gotest.sh ./...
 
-test-long: test fuzz
+# All tests, then those that have larger numbers with these, then fuzzing.
+test-long: test
+	@tests/gotest.sh -run 'TestDatabaseAway' ./tests/fault -args -outage=$(OUTAGE)
+	@tests/gotest.sh -run 'Properties' ./core/ledger -args -rapid.checks=$(CHECKS)
+	@FUZZTIME=$(FUZZTIME) tests/fuzz.sh
 
 lint:
 	@out=$$(find . -name node_modules -prune -o -name '*.go' -exec gofmt -l {} +); if [ -n "$$out" ]; then echo "gofmt -w is needed for:"; echo "$$out"; exit 1; fi
@@ -42,7 +50,7 @@ vuln:
 	@$(GO) tool govulncheck ./... || { rc=$$?; if [ $$rc -eq 3 ]; then exit 3; fi; echo "govulncheck did not run (exit $$rc): is the vulnerability database in reach?"; }
 
 image:
-	docker build --build-arg VERSION=$(VERSION) -t sluice:$(VERSION) .
+	docker build --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) -t sluice:$(VERSION) .
 
 clean:
 	rm -rf bin

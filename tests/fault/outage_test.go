@@ -3,7 +3,6 @@ package fault
 import (
 	"context"
 	"flag"
-	"fmt"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -26,7 +25,7 @@ func TestDatabaseAway(t *testing.T) {
 	for _, how := range []string{"hangs", "dies"} {
 		t.Run(how, func(t *testing.T) {
 			db := harness.StartMariaDB(t)
-			s := newSite(t, mysqlEnv(db.NewDatabase(t)))
+			s := newSite(t, harness.MySQLEnv(db.NewDatabase(t)))
 			key, left := s.account("client", 100_000_000, 100_000_000, "user")
 			free := []byte(`{"model":"free","messages":[{"role":"user","content":"Hello"}],"max_tokens":10}`)
 			for _, body := range [][]byte{free, unitBody(100)} { // the token becomes known
@@ -140,7 +139,7 @@ func load(t *testing.T, s *site, key string, free []byte) {
 		}
 	})
 	wg.Wait()
-	t.Log(fmt.Sprintf("away for %s: %d free requests served, %d priced ones refused, the slowest after %s", *outage, served.Load(), refused.Load(), time.Duration(slowest.Load()).Round(time.Millisecond)))
+	t.Logf("away for %s: %d free requests served, %d priced ones refused, the slowest after %s", *outage, served.Load(), refused.Load(), time.Duration(slowest.Load()).Round(time.Millisecond))
 	if served.Load() == 0 || refused.Load() == 0 {
 		t.Error("no load")
 	}
