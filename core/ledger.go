@@ -41,6 +41,7 @@ type ReserveRequest struct {
 	Choices   int64  // n: per-call prices are multiplied by it where the operation makes n things
 	Size      string // image size, for per-call image prices
 	Quality   string // image quality
+	ChannelID int64  // the channel that will be tried first, if the relay says so
 }
 
 // Reservation is an amount taken and the price it was taken at.
@@ -54,8 +55,9 @@ type Reservation struct {
 	Free     bool
 	TokenHas bool // the token's balance is limited and was charged too
 
-	// ChannelID is the channel that is being tried, if the relay says so: what a
-	// crash leaves open is booked on it. Set it before Extend, by the same goroutine.
+	// ChannelID is the channel that is being tried: at first that of the request.
+	// What a crash leaves open is booked on it. Where another one is tried, set it
+	// before Extend, by the same goroutine.
 	ChannelID int64
 	// State is the ledger's own; everybody else leaves it alone.
 	State any

@@ -34,6 +34,8 @@ func TestReserveBounds(t *testing.T) {
 			q.Model, q.Operation, q.Choices, q.Size, q.Quality = "dall-e-3", llm.OpImageGenerations, 3, "1024x1792", "hd"
 		}, 180000, 180000, 180000}, // 20000*2*1.5*3
 		{"choices of a chat are one call", nil, func(q *core.ReserveRequest) { q.Model, q.Choices = "dall-e-3", 3 }, 20000, 20000, 20000},
+		{"sound", map[string]string{"PreConsumedQuota": "0"}, func(q *core.ReserveRequest) { q.Model = "gpt-4o-audio-preview" }, 3800, 13, 13}, // 1.25*16*(10+90*2); prompt 1.25*10
+		{"sound at a price of its own", nil, func(q *core.ReserveRequest) { q.Model = "gemini-2.0-flash" }, 22, 1, 1},                          // 0.05*90*4 + 10*0.7/1e6*500000
 		{"output without end", nil, func(q *core.ReserveRequest) { q.Output = core.MaxQuota }, core.MaxQuota, 10, 10},
 		{"unset model accepted by the user", nil, func(q *core.ReserveRequest) {
 			q.Model, q.User.Setting = "nobody", `{"accept_unset_model_ratio_model":true}`
@@ -53,6 +55,7 @@ func TestReserveBounds(t *testing.T) {
 			}}
 			r := newRig(t, f, c.options)
 			q := r.request(1)
+			q.ChannelID = 5
 			if c.edit != nil {
 				c.edit(&q)
 			}
@@ -63,7 +66,7 @@ func TestReserveBounds(t *testing.T) {
 			if lease.Granted != c.bound || min != c.min || lease.Spent != c.spent || res.Amount != c.bound {
 				t.Fatalf("bound %d min %d spent %d amount %d", lease.Granted, min, lease.Spent, res.Amount)
 			}
-			if lease.Node != "n" || lease.Boot != "b" || lease.UserID != 1 || lease.TokenID != 7 || lease.ID == "" || !json.Valid([]byte(lease.Detail)) {
+			if lease.Node != "n" || lease.Boot != "b" || lease.UserID != 1 || lease.TokenID != 7 || lease.ChannelID != 5 || res.ChannelID != 5 || lease.ID == "" || !json.Valid([]byte(lease.Detail)) {
 				t.Fatalf("%+v", lease)
 			}
 			r.Refund(t.Context(), res, core.Outcome{})

@@ -144,7 +144,7 @@ func stateOf(r *core.Reservation) *state {
 func (l *Ledger) Reserve(ctx context.Context, q core.ReserveRequest) (*core.Reservation, error) {
 	cfg := l.o.Config()
 	st := &state{off: cfg.Mode == "off", noted: l.o.Now()}
-	r := &core.Reservation{Request: q, State: st}
+	r := &core.Reservation{Request: q, ChannelID: q.ChannelID, State: st}
 	price, known := q.Snapshot.Price(q.Model)
 	r.Price = *price
 	r.Group, r.Special = q.Snapshot.GroupRatio(q.User.Group, q.Group)
@@ -169,13 +169,13 @@ func (l *Ledger) Reserve(ctx context.Context, q core.ReserveRequest) (*core.Rese
 		return nil, unavailable(errors.New("the database did not answer the last requests"))
 	}
 	prompt := max(l.quote(r, &llm.Usage{Input: q.Input}), 1)
-	bound := max(l.quote(r, &llm.Usage{Input: max(q.Input, q.Snapshot.Options.PreConsumedQuota), Output: q.Output}), prompt)
+	bound := max(l.bound(r), prompt)
 	r.TokenHas = q.Token != nil && !q.Token.UnlimitedQuota
 	r.ID = l.o.NewID()
 	st.floor = prompt
 	detail := newDetail(r)
 	st.detail = &detail
-	lease := store.Lease{ID: r.ID, Node: l.o.NodeID, Boot: l.o.Boot, RequestID: q.RequestID, UserID: q.User.ID, Granted: bound, Spent: prompt,
+	lease := store.Lease{ID: r.ID, Node: l.o.NodeID, Boot: l.o.Boot, RequestID: q.RequestID, UserID: q.User.ID, ChannelID: q.ChannelID, Granted: bound, Spent: prompt,
 		TokenCharged: r.TokenHas, Model: q.Model, Detail: detail.encode(nil), CreatedAt: l.o.Now()}
 	if q.Token != nil {
 		lease.TokenID = q.Token.ID
@@ -275,6 +275,24 @@ func isFree(p *core.Price, group core.Ratio) bool {
 		return false // no price known, and billing off: shown as 0
 	}
 	return *p.Ratio <= 0 && (p.AudioInputUSD == nil || *p.AudioInputUSD <= 0)
+}
+
+// bound is the most that the request may cost by what it says of itself: where
+// the model has a price for sound or pictures, all tokens may be the dearest kind.
+func (l *Ledger) bound(r *core.Reservation) int64 {
+	q, p := &r.Request, &r.Price
+	in, out := max(q.Input, q.Snapshot.Options.PreConsumedQuota), q.Output
+	most := l.quote(r, &llm.Usage{Input: in, Output: out})
+	if p.Audio == nil && p.AudioCompletion == nil && p.AudioInputUSD == nil && p.Image == nil {
+		return most
+	}
+	for _, u := range []llm.Usage{{Output: out}, {AudioOutput: out}} {
+		for _, v := range []llm.Usage{{Input: in}, {AudioInput: in}, {ImageInput: in}} {
+			v.Output, v.AudioOutput = u.Output, u.AudioOutput
+			most = max(most, l.quote(r, &v))
+		}
+	}
+	return most
 }
 
 // quote is what u costs at the terms that the reservation fixed.

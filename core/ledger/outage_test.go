@@ -318,9 +318,8 @@ func TestCloseTriesUntilItsTimeIsOver(t *testing.T) {
 			t.Fatalf("%v", err)
 		}
 
-		var settled, logged atomic.Int64
-		f = &fakeStore{settle: func(context.Context, store.SettleRequest) (bool, error) { return settled.Add(1) > 1, nil },
-			insert: func(_ context.Context, rows []core.UsageLog) error { logged.Add(int64(len(rows))); return nil }}
+		var logged atomic.Int64
+		f = &fakeStore{insert: func(_ context.Context, rows []core.UsageLog) error { logged.Add(int64(len(rows))); return nil }}
 		r = newRig(t, f, nil)
 		res, err = r.Reserve(t.Context(), r.request(1))
 		if err != nil {
@@ -335,6 +334,37 @@ func TestCloseTriesUntilItsTimeIsOver(t *testing.T) {
 		}
 		r.stop() // Run ended with Close
 	})
+}
+
+// A lease that somebody else closed has its row from there. One that a try of
+// our own closed, whose answer was lost, has none yet.
+func TestRowOfALeaseThatIsNotOpen(t *testing.T) {
+	for name, c := range map[string]struct {
+		first error
+		rows  int64
+	}{"closed by another": {nil, 0}, "closed by the first try": {errAway, 1}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var tries, logged atomic.Int64
+				f := &fakeStore{insert: func(_ context.Context, rows []core.UsageLog) error { logged.Add(int64(len(rows))); return nil },
+					settle: func(context.Context, store.SettleRequest) (bool, error) {
+						if tries.Add(1) == 1 {
+							return false, c.first
+						}
+						return false, nil
+					}}
+				r := newRig(t, f, nil)
+				res, err := r.Reserve(t.Context(), r.request(1))
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.Settle(t.Context(), res, used(1))
+				if err := r.Close(t.Context()); err != nil || logged.Load() != c.rows {
+					t.Fatal(err, logged.Load())
+				}
+			})
+		})
+	}
 }
 
 func TestRecoverWaitsForTheDatabase(t *testing.T) {

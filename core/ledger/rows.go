@@ -75,7 +75,7 @@ func (l *Ledger) entry(typ core.LogType, r *core.Reservation, o *core.Outcome) *
 func (l *Ledger) recovered(x *store.Lease, d *leaseDetail) *logEntry {
 	e := &logEntry{
 		row: core.UsageLog{At: l.o.Now(), Type: core.LogConsume, UserID: x.UserID, Username: d.Username, TokenID: x.TokenID, TokenName: d.TokenName,
-			ChannelID: max(x.ChannelID, d.Channel), Model: x.Model, Group: d.Group, Quota: x.Spent, RequestID: x.RequestID},
+			ChannelID: x.ChannelID, Model: x.Model, Group: d.Group, Quota: x.Spent, RequestID: x.RequestID},
 		facts: &facts{price: d.price(x.Model), group: d.GroupRatio, special: d.Special, estimate: true, recover: true, sent: x.Model,
 			terms: Terms{Model: x.Model}},
 	}

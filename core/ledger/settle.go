@@ -92,7 +92,9 @@ func (l *Ledger) try(ctx context.Context, s *settlement, timeout time.Duration) 
 	l.health.answered()
 	l.lanes.leave(lane, through)
 	if !done && s.tries == 1 {
+		// Not by an earlier try whose answer was lost: whoever closed it wrote the row.
 		l.o.Logger.WarnContext(ctx, "lease was not open any more", "lease", s.req.LeaseID, "actual", s.req.Actual)
+		return nil
 	}
 	if s.row != nil {
 		l.log(s.row)
@@ -290,7 +292,10 @@ func (l *Ledger) recoverLeases(ctx context.Context, open []store.Lease) (settled
 	for _, x := range open {
 		d := decodeDetail(x.Detail)
 		tctx, cancel := context.WithTimeout(ctx, backgroundTimeout)
-		done, err := l.o.Store.Settle(tctx, store.SettleRequest{LeaseID: x.ID, UserID: x.UserID, TokenID: x.TokenID, ChannelID: max(x.ChannelID, d.Channel),
+		if d.Channel != 0 { // the last one that was tried
+			x.ChannelID = d.Channel
+		}
+		done, err := l.o.Store.Settle(tctx, store.SettleRequest{LeaseID: x.ID, UserID: x.UserID, TokenID: x.TokenID, ChannelID: x.ChannelID,
 			ChargeToken: x.TokenCharged, Granted: x.Granted, Actual: x.Spent, State: store.LeaseSettled, AccessedAt: x.CreatedAt, CountRequest: true})
 		cancel()
 		switch {
