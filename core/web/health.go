@@ -77,7 +77,14 @@ func (s *Server) metrics(c *call) error {
 		s.refusePath(c.w, c.r, core.Errorf(core.CodeInvalidURL, "Invalid URL (%s %s)", c.r.Method, c.r.URL.Path))
 		return nil
 	}
-	if !sameText(bearerOf(c.r), token) {
+	guesses := []failKey{{blockedPrefix + "metrics@" + addressKey(c.ip), failPair}}
+	if err := s.login.blocked(guesses); err != nil {
+		return err
+	}
+	if given := bearerOf(c.r); !sameText(given, token) {
+		if given != "" {
+			s.login.failed(c.ctx(), guesses)
+		}
 		c.w.Header().Set("WWW-Authenticate", "Bearer")
 		return core.Errorf(core.CodeUnauthorized, "the metrics token is needed")
 	}

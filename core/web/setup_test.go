@@ -150,6 +150,17 @@ func TestMetricsOnMainListener(t *testing.T) {
 	if r := x.as("metrics-token-0123456789").do("GET", "/metrics", ""); r.status != 200 || r.body != "metrics" {
 		t.Errorf("with the token: %d %s", r.status, r.body)
 	}
+	for range failPair {
+		x.guest().do("GET", "/metrics", "")
+		x.as("guess").do("GET", "/metrics", "")
+	}
+	if r := x.as("metrics-token-0123456789").do("GET", "/metrics", ""); r.status != 429 {
+		t.Errorf("after many guesses: %d", r.status)
+	}
+	x.advance(failBlock)
+	if r := x.as("metrics-token-0123456789").do("GET", "/metrics", ""); r.status != 200 {
+		t.Errorf("after the block: %d", r.status)
+	}
 }
 
 // The database goes away: status and probes answer, reading and writing say
