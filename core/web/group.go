@@ -11,7 +11,8 @@ func (s *Server) groupRoutes() []route {
 	}
 }
 
-// listGroups names the groups that have a ratio.
+// listGroups names the groups that have a ratio. Until one is set there is the
+// group that new users are in, at ratio 1.
 func (s *Server) listGroups(c *call) error {
 	names := []string{}
 	groups := s.snapshot().Groups
@@ -19,6 +20,9 @@ func (s *Server) listGroups(c *call) error {
 		if groups[name].HasRatio {
 			names = append(names, name)
 		}
+	}
+	if len(names) == 0 {
+		names = append(names, defaultGroup)
 	}
 	return c.ok(names)
 }

@@ -88,6 +88,7 @@ func TestPriceOptions(t *testing.T) {
 
 func TestGroupOptions(t *testing.T) {
 	m := manage(t)
+	sameJSON(t, m.ok(core.RoleAdmin, "GET", "/api/group/", "").Raw, `["default"]`)
 	for key, value := range map[string]string{
 		"GroupRatio":       `{"default":1,"vip":0.5}`,
 		"UserUsableGroups": `{"default":"everyone","vip":"friends"}`,
