@@ -6,6 +6,7 @@ import (
 	"net/mail"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/sluice-gateway/sluice/core"
 	"github.com/sluice-gateway/sluice/core/store"
@@ -125,10 +126,18 @@ func checkUsername(name string) error {
 		return invalidField("username", "must not be empty, nor begin or end with a blank")
 	case strings.ContainsRune(name, '@'):
 		return invalidField("username", "must not contain @")
-	case strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }):
+	case strings.ContainsFunc(name, unseen):
 		return invalidField("username", "must have printable characters only")
 	}
 	return nil
+}
+
+// unseen reports whether a character leaves nothing to see, or something that
+// stands for what it could not be.
+func unseen(r rune) bool {
+	const brailleBlank = '\u2800'
+	return !unicode.IsPrint(r) || r == utf8.RuneError || r == brailleBlank ||
+		unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
 }
 
 // checkEmail refuses what is no address: it logs in, and must not look like a

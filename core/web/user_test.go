@@ -229,3 +229,16 @@ func TestModelsAndGroups(t *testing.T) {
 		t.Error("the own group is missing")
 	}
 }
+
+// A name that looks like another's is no name.
+func TestUsernames(t *testing.T) {
+	for name, good := range map[string]bool{
+		"root": true, "張偉": true, "Zoë": true, "a b": true, "x-1_y.z": true,
+		"": false, " a": false, "a ": false, "a@b": false, "ro\x00ot": false, "root\u200b": false, "\u3164root": false, "root\ufe0f": false, "ro\u034fot": false,
+		"root\u00ad": false, "\u2800": false, "root\u202e": false, "ro\ufffdt": false, "ro\xffot": false, "\u115froot": false, "root\U000e0041": false,
+	} {
+		if err := checkUsername(name); (err == nil) != good {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+}
