@@ -25,6 +25,20 @@ func (a *Answer) Read(s *Schema, data []byte) bool {
 	return true
 }
 
+// Ends is how many elements of a list have a text under key: the choices of an
+// event that ended with it.
+func (d *Document) Ends(list Value, key string) (n int64) {
+	_ = d.Each(list, func(v Value) error { // f never fails
+		return d.Members(v, func(k string, _ int, v Value) error {
+			if k == key && v.Kind == String {
+				n++
+			}
+			return nil
+		})
+	})
+	return n
+}
+
 // Keep keeps a usage object for the end.
 func (a *Answer) Keep(v Value) {
 	if v.Kind == Object && v.End-v.Start <= maxUsage && !a.Doc.Empty(v) {

@@ -133,6 +133,16 @@ func feed(t testing.TB, tap llm.Tap, r *llm.FrameReader) (last llm.Verdict) {
 	}
 }
 
+func TestSeveralCandidates(t *testing.T) {
+	end := `{"finishReason":"STOP","content":{"parts":[{"text":"a"}]}}`
+	for in, want := range map[string]bool{end: false, end + "," + end: true, end + `,{"index":1}`: false} {
+		tap := New().NewTap(&llm.Request{Operation: llm.OpStreamGenerate, Choices: 2})
+		if tap.Event([]byte(`{"candidates":[` + in + `]}`)); tap.Complete() != want {
+			t.Errorf("%s: %v", in, tap.Complete())
+		}
+	}
+}
+
 func TestStream(t *testing.T) {
 	tap := New().NewTap(&llm.Request{Operation: llm.OpStreamGenerate, Choices: 1, Input: 3})
 	if v := feed(t, tap, llm.NewArrayReader(strings.NewReader(array), 1<<20)); v != llm.Pass || !tap.Complete() {

@@ -66,7 +66,7 @@ func (t *tap) Event(data []byte) llm.Verdict {
 		return llm.Failed
 	}
 	if d.Value(aFinish).Kind == llm.String {
-		t.ends++
+		t.ends += max(1, d.Ends(d.Value(aCandidates), "finishReason"))
 	}
 	t.Finished = t.Finished || t.ends >= t.r.Choices || d.Value(aBlocked).Kind == llm.String
 	return llm.Pass

@@ -96,7 +96,7 @@ func (t *tap) Event(data []byte) llm.Verdict {
 		return llm.Failed
 	}
 	if d.Value(aFinish).Kind == llm.String {
-		t.ends++
+		t.ends += max(1, d.Ends(d.Value(aChoices), "finish_reason"))
 		t.Finished = t.Finished || t.ends >= t.r.Choices
 	}
 	typ := d.Value(aType)

@@ -77,6 +77,8 @@ func TestChatStreamEnds(t *testing.T) {
 	}{
 		"cut":                 {chunk(`"finish_reason":null`), 1, false, llm.Pass},
 		"no done":             {chunk(`"finish_reason":"length"`), 1, true, llm.Pass},
+		"two at once":         {`data: {"choices":[{"index":0,"finish_reason":"stop"},{"index":1,"finish_reason":"stop"}]}` + "\n\n", 2, true, llm.Pass},
+		"two of three":        {`data: {"choices":[{"index":0,"finish_reason":"stop"},{"index":1,"finish_reason":"stop"},{"index":2,"finish_reason":null}]}` + "\n\n", 3, false, llm.Pass},
 		"one of two":          {chunk(`"finish_reason":"stop"`), 2, false, llm.Pass},
 		"two of two":          {chunk(`"finish_reason":"stop"`) + chunk(`"finish_reason":"stop"`), 2, true, llm.Pass},
 		"done":                {chunk(`"finish_reason":null`) + "data: [DONE]\n\n", 1, true, llm.Pass},
