@@ -31,6 +31,7 @@ const (
 	CodeBodyTooLarge     Code = "read_request_body_failed"       // over server.max_request_body
 	CodeReadBody         Code = "bad_request_body"               // the body ended early or does not decode
 	CodeOverloaded       Code = "system_overloaded"              // the node's own bounds
+	CodeStarting         Code = "node_starting"                  // the node does not serve yet
 	CodeDraining         Code = "node_draining"                  // the node is stopping
 	CodeStoreUnavailable Code = "database_unavailable"           // the database does not answer
 	CodeUpstreamConnect  Code = "do_request_failed"              // upstream could not be reached

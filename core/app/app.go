@@ -60,6 +60,7 @@ type app struct {
 	node     core.Node
 	registry *prometheus.Registry
 	metrics  *telemetry.Metrics
+	waiting  atomic.Pointer[string] // what the start waits for, in words that strangers may read
 	store    *store.Store
 	state    *cluster.State
 	ledger   *ledger.Ledger
@@ -80,19 +81,19 @@ func Run(ctx context.Context, o Options) error {
 	if cfg.Node.Version != "" {
 		version = cfg.Node.Version
 	}
-	node, err := identity(cfg, version)
+	node, release, err := identity(cfg, version)
 	if err != nil {
 		return err
 	}
 	a := &app{Options: o, node: node, registry: prometheus.NewRegistry()}
+	a.onStop(func(context.Context) error { return release() })
 	a.starting.Store(true)
 	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	a.metrics = telemetry.NewMetrics(a.registry)
 	a.metrics.BuildInfo.WithLabelValues(node.Version).Set(1)
-	if err := a.listenMetrics(cfg); err != nil {
-		return err
+	if err = a.listenMetrics(cfg); err == nil {
+		err = a.serve(ctx)
 	}
-	err = a.serve(ctx)
 	stopCtx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	return errors.Join(err, a.stop(stopCtx))
@@ -117,10 +118,10 @@ func (a *app) serve(ctx context.Context) error {
 	cfg := a.Config.Get()
 	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.Server.Listen)
 	if err != nil {
-		return fmt.Errorf("listen on %s: %w; set PORT or server.listen to a free one", cfg.Server.Listen, err)
+		return fmt.Errorf("listen on %s: %w; name a free port with PORT, --port or server.listen", cfg.Server.Listen, err)
 	}
 	gate := &gate{}
-	gate.set(http.HandlerFunc(a.notReady))
+	gate.set(a.notReady())
 	srv := web.NewHTTPServer(cfg, gate, a.Logger)
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(ln) }()
@@ -148,16 +149,21 @@ func (a *app) serve(ctx context.Context) error {
 		return fmt.Errorf("main listener: %w", err)
 	case <-ctx.Done():
 	}
-	return a.drain(srv)
+	return a.drain(srv, gate)
 }
 
+// drainNotice is how long a draining node with running requests still takes new
+// ones: load balancers see /readyz fail before the port closes.
+const drainNotice = 5 * time.Second
+
 // drain lets running requests end, within server.shutdown_timeout.
-func (a *app) drain(srv *http.Server) error {
+func (a *app) drain(srv *http.Server, g *gate) error {
 	limit := a.Config.Get().Server.ShutdownTimeout
 	a.draining.Store(true)
-	a.Logger.Info("draining: no new requests are taken", "limit", limit.String())
+	a.Logger.Info("draining", "limit", limit.String(), "running", g.running.Load())
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
+	g.awaitIdle(ctx, drainNotice)
 	if err := srv.Shutdown(ctx); err != nil {
 		a.Logger.Warn("drain: the limit is over, running requests are cut", "error", err)
 		return nil
@@ -166,23 +172,35 @@ func (a *app) drain(srv *http.Server) error {
 	return nil
 }
 
-// notReady answers while the rooms are being built.
-func (a *app) notReady(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Content-Type", "application/json")
-	if r.URL.Path == "/livez" {
-		_, _ = io.WriteString(w, `{"status":"ok"}`)
-		return
-	}
-	w.Header().Set("Retry-After", "2")
-	w.WriteHeader(http.StatusServiceUnavailable)
-	_, _ = io.WriteString(w, `{"success":false,"message":"the node is starting","error":{"message":"the node is starting","type":"server_error","param":null,"code":"node_starting"}}`)
+// gate is the handler that can be exchanged while the listener runs. It counts
+// the requests that run.
+type gate struct {
+	h       atomic.Pointer[http.Handler]
+	running atomic.Int64
 }
 
-// gate is the handler that can be exchanged while the listener runs.
-type gate struct{ h atomic.Pointer[http.Handler] }
+func (g *gate) set(h http.Handler) { g.h.Store(&h) }
 
-func (g *gate) set(h http.Handler)                               { g.h.Store(&h) }
-func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) { (*g.h.Load()).ServeHTTP(w, r) }
+func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	g.running.Add(1)
+	defer g.running.Add(-1)
+	(*g.h.Load()).ServeHTTP(w, r)
+}
+
+// awaitIdle returns when no request runs, at the latest after limit.
+func (g *gate) awaitIdle(ctx context.Context, limit time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	t := time.NewTicker(20 * time.Millisecond)
+	defer t.Stop()
+	for g.running.Load() > 0 {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+	}
+}
 
 func (a *app) build(ctx context.Context, cfg *config.Config) error {
 	prices, err := ledger.LoadPrices(configs.Prices())

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -115,14 +116,23 @@ func TestProbesWhileTheDatabaseIsAwaited(t *testing.T) {
 	go func() {
 		ended <- Run(ctx, Options{Config: config.NewHolder(cfg), Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	}()
-	for path, want := range map[string]int{"/livez": 200, "/readyz": 503, "/v1/models": 503} {
+	for _, tt := range []struct {
+		path   string
+		status int
+		has    string
+	}{
+		{"/livez", 200, `"ok"`}, {"/readyz", 503, `"unavailable"`}, {"/readyz?verbose", 503, `"name":"started","ok":false`},
+		{"/api/status", 200, `"success":true`}, {"/api/user/self", 503, `"success":false`},
+		{"/v1/models", 503, `"code":"node_starting"`}, {"/v1/messages", 503, `"type":"overloaded_error"`}, {"/v1beta/models", 503, `"status":"UNAVAILABLE"`},
+	} {
 		end := time.Now().Add(10 * time.Second)
 		for {
-			resp, err := http.Get("http://" + addr + path)
+			resp, err := http.Get("http://" + addr + tt.path)
 			if err == nil {
+				body, err := io.ReadAll(resp.Body)
 				resp.Body.Close()
-				if resp.StatusCode != want {
-					t.Errorf("%s: %d, want %d", path, resp.StatusCode, want)
+				if err != nil || resp.StatusCode != tt.status || !bytes.Contains(body, []byte(tt.has)) {
+					t.Errorf("%s: %d %s %v", tt.path, resp.StatusCode, body, err)
 				}
 				break
 			}
@@ -140,5 +150,83 @@ func TestProbesWhileTheDatabaseIsAwaited(t *testing.T) {
 		}
 	case <-time.After(20 * time.Second):
 		t.Fatal("does not stop")
+	}
+}
+
+// Two processes in one data folder are two nodes; a node that comes back has its
+// own id again.
+func TestNodeIDsInOneFolder(t *testing.T) {
+	dir := t.TempDir()
+	take := func() (string, func() error) {
+		t.Helper()
+		id, release, err := nodeID(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return id, release
+	}
+	first, releaseFirst := take()
+	second, releaseSecond := take()
+	if first == second || len(first) != 32 || len(second) != 32 {
+		t.Error(first, second)
+	}
+	for _, release := range []func() error{releaseFirst, releaseSecond} {
+		if err := release(); err != nil {
+			t.Error(err)
+		}
+	}
+	again, release := take()
+	if again != first {
+		t.Errorf("%s, want %s", again, first)
+	}
+	if err := release(); err != nil {
+		t.Error(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "node_id"), []byte("short"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := nodeID(dir); err == nil || !strings.Contains(err.Error(), "remove the file") {
+		t.Error(err)
+	}
+}
+
+// While a request runs, a draining node says so to who asks whether it is ready.
+func TestReadyWhileDraining(t *testing.T) {
+	printed, stop := runDemo(t, t.TempDir())
+	_, rest, _ := strings.Cut(printed, " at ")
+	base, _, _ := strings.Cut(rest, ",")
+	_, rest, _ = strings.Cut(printed, "sk-")
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, base+"/v1/chat/completions",
+		strings.NewReader(`{"model":"gpt-4o-mini","stream":true,"messages":[{"role":"user","content":"Hello"}],"fake":{"chunks":10,"chunk_delay_ms":100}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer sk-"+rest[:48])
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	stopped := make(chan error, 1)
+	go func() { stopped <- stop() }()
+	for end := time.Now().Add(5 * time.Second); ; {
+		ready, err := http.Get(base + "/readyz")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ready.Body.Close()
+		if ready.StatusCode == http.StatusServiceUnavailable {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("ready while it drains")
+		}
+	}
+	if body, err := io.ReadAll(resp.Body); err != nil || !bytes.Contains(body, []byte("[DONE]")) {
+		t.Errorf("the stream was cut: %s %v", body, err)
+	}
+	if err := <-stopped; err != nil {
+		t.Error(err)
 	}
 }

@@ -23,8 +23,12 @@ func (a *app) listenMetrics(cfg *config.Config) error {
 		mux := http.NewServeMux()
 		h := promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{})
 		mux.Handle("GET /metrics", bearer(cfg.Metrics.Token.Reveal(), h))
-		if err := a.listenSide("metrics.listen", cfg.Metrics.Listen, mux); err != nil {
+		err := a.listenSide("metrics.listen", cfg.Metrics.Listen, mux)
+		if err != nil && cfg.Origin("metrics.listen").Source != config.SourceDefault {
 			return err
+		}
+		if err != nil { // nobody asked for this address
+			a.Logger.Warn("there are no metrics", "error", err)
 		}
 	}
 	if cfg.Pprof.Listen != "" {
@@ -58,7 +62,7 @@ func bearer(token string, next http.Handler) http.Handler {
 func (a *app) listenSide(key, addr string, h http.Handler) error {
 	ln, err := net.Listen("tcp", addr)
 	if err != nil {
-		return fmt.Errorf("%s: listen on %s: %w; choose another address, or empty for none", key, addr, err)
+		return fmt.Errorf("%s: listen on %s: %w; choose another address, or \"\" for none", key, addr, err)
 	}
 	srv := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, ErrorLog: nil}
 	go func() { _ = srv.Serve(ln) }()
@@ -72,8 +76,11 @@ func (a *app) checks(ctx context.Context) []web.Check {
 	st := a.state.Status()
 	out := []web.Check{
 		{Name: "started", OK: !a.starting.Load(), Detail: "the rooms are built", Required: true},
-		{Name: "draining", OK: !a.draining.Load(), Detail: "takes new requests", Required: true},
+		{Name: "draining", OK: true, Detail: "takes new requests", Required: true},
 		{Name: "snapshot", OK: a.state.Snapshot() != nil, Detail: fmt.Sprintf("revision %d, looked at %s ago", st.Revision, a.state.Lag().Round(time.Millisecond)), Required: true},
+	}
+	if a.draining.Load() {
+		out[1].OK, out[1].Detail = false, "the node is stopping"
 	}
 	ping, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()

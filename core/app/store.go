@@ -22,7 +22,8 @@ func storeOptions(cfg *config.Config, keys *store.Keyring) store.Options {
 
 // openStore opens the database and brings its schema up. A database that does
 // not answer is awaited: the node may have been started before it. What will
-// not heal by itself (a wrong password, a wrong secret) ends the start.
+// not heal by itself (a wrong secret, a file that is no database) ends the start;
+// an account or database that is missing may still be made, and is awaited too.
 func (a *app) openStore(ctx context.Context, cfg *config.Config, keys *store.Keyring) error {
 	o := storeOptions(cfg, keys)
 	o.Logger = a.Logger
@@ -41,6 +42,9 @@ func (a *app) openStore(ctx context.Context, cfg *config.Config, keys *store.Key
 	})
 }
 
+// errSchema means that a slave awaits its master's migrations.
+var errSchema = errors.New("the schema is not this version's")
+
 func (a *app) prepareSchema(ctx context.Context, st *store.Store) error {
 	if a.node.Role == core.NodeSlave {
 		n, err := st.Pending(ctx)
@@ -48,7 +52,7 @@ func (a *app) prepareSchema(ctx context.Context, st *store.Store) error {
 			return err
 		}
 		if n > 0 {
-			return &core.Error{Code: core.CodeStoreUnavailable, Message: fmt.Sprintf("the schema lacks %d migrations, which a master makes; start a node with NODE_TYPE=master", n)}
+			return core.WrapError(core.CodeStoreUnavailable, errSchema, "it lacks %d migrations, which a master makes; start a node with NODE_TYPE=master", n)
 		}
 	} else if err := st.Migrate(ctx); err != nil {
 		return fmt.Errorf("migrate: %w", err)
@@ -59,11 +63,17 @@ func (a *app) prepareSchema(ctx context.Context, st *store.Store) error {
 // awaitDatabase repeats fn while the database does not answer.
 func (a *app) awaitDatabase(ctx context.Context, fn func() error) error {
 	wait, warned := 250*time.Millisecond, time.Time{}
+	defer a.waiting.Store(nil)
 	for {
 		err := fn()
 		if err == nil || !core.IsCode(err, core.CodeStoreUnavailable) || ctx.Err() != nil {
 			return err
 		}
+		what := "the database does not answer"
+		if errors.Is(err, errSchema) {
+			what = "the schema of the database awaits a node with NODE_TYPE=master"
+		}
+		a.waiting.Store(&what)
 		if time.Since(warned) > 10*time.Second {
 			a.Logger.Warn("start: waiting for the database", "error", err)
 			warned = time.Now()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 
 	"github.com/sluice-gateway/sluice/core"
 	"github.com/sluice-gateway/sluice/core/llm"
@@ -42,6 +43,7 @@ var errorTable = map[core.Code]errorRow{
 	core.CodeBodyTooLarge:     {413, "invalid_request_error", "request_too_large", "INVALID_ARGUMENT", 413, ""},
 	core.CodeReadBody:         {400, "invalid_request_error", "invalid_request_error", "INVALID_ARGUMENT", 400, ""},
 	core.CodeOverloaded:       {503, ownType, "overloaded_error", "UNAVAILABLE", 503, ""},
+	core.CodeStarting:         {503, ownType, "overloaded_error", "UNAVAILABLE", 503, ""},
 	core.CodeDraining:         {503, ownType, "overloaded_error", "UNAVAILABLE", 503, ""},
 	core.CodeStoreUnavailable: {503, ownType, "api_error", "UNAVAILABLE", 503, ""},
 	core.CodeUpstreamConnect:  {502, ownType, "api_error", "UNAVAILABLE", 200, ""},
@@ -87,6 +89,9 @@ func Describe(format llm.Format, e *core.Error) llm.Error {
 	}
 	if e.Code == core.CodeInvalidURL {
 		out.Code = "" // as New API
+	}
+	if e.Code == core.CodeInvalidRequest && e.Type == "" && !strings.Contains(e.Message, e.Param) {
+		out.Message = e.Param + ": " + e.Message // not every format has a place for the field
 	}
 	return out
 }

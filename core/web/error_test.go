@@ -77,6 +77,11 @@ func TestDescribe(t *testing.T) {
 			}
 		}
 	}
+	for message, want := range map[string]string{"must not be empty": "messages: must not be empty", "too many messages": "too many messages"} {
+		if d := Describe(llm.Claude, &core.Error{Code: core.CodeInvalidRequest, Message: message, Param: "messages"}); d.Message != want {
+			t.Errorf("%q, want %q", d.Message, want)
+		}
+	}
 	if d := Describe(llm.OpenAI, &core.Error{Code: core.CodeStoreUnavailable, RetryAfter: 3 * time.Second}); d.RetryAfter != 3*time.Second {
 		t.Errorf("RetryAfter %s", d.RetryAfter)
 	}

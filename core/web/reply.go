@@ -111,14 +111,34 @@ func (c *call) fail(e *core.Error) {
 
 // failFormat answers an error in a wire format.
 func (s *Server) failFormat(w http.ResponseWriter, r *http.Request, format llm.Format, e *core.Error) {
+	writeError(w, s.o.Codecs, format, core.RequestID(r.Context()), e)
+}
+
+func writeError(w http.ResponseWriter, codecs llm.Codecs, format llm.Format, requestID string, e *core.Error) {
 	le := Describe(format, e)
-	le.RequestID = core.RequestID(r.Context())
-	codec := s.o.Codecs[format]
+	le.RequestID = requestID
+	codec := codecs[format]
 	if codec == nil {
-		codec = s.o.Codecs[llm.OpenAI]
+		codec = codecs[llm.OpenAI]
 	}
 	retryAfter(w, e, le.Status)
 	writeJSON(w, le.Status, codec.EncodeError(le))
+}
+
+// Refuser answers every request with an error in its caller's format: for a node
+// that has no Server yet.
+func Refuser(codecs llm.Codecs, why func(*http.Request) *core.Error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id := requestID(r.Header.Get("X-Request-Id"), time.Now())
+		w.Header().Set("X-Request-Id", id)
+		w.Header().Set("X-Oneapi-Request-Id", id)
+		e := why(r)
+		if isManage(r.URL.Path) {
+			(&call{w: w, r: r}).fail(e)
+			return
+		}
+		writeError(w, codecs, formatOfPath(r.URL.Path), id, e)
+	})
 }
 
 // retryAfter sets the header on 429 and 503, and wherever the error says when.
