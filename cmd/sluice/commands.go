@@ -213,8 +213,11 @@ func newUser(g *global) *cobra.Command {
 					return err
 				}
 			}
-			cfg, err := g.loadFull(cmd)
+			cfg, err := g.load(cmd)
 			if err != nil {
+				return err
+			}
+			if cfg, err = cfg.ReadStoredSecrets(); err != nil {
 				return err
 			}
 			return resetPassword(cmd, cfg, args[0], password)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	_ "time/tzdata" // small images have no zone files
 
@@ -30,9 +31,23 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	cmd.SetErr(stderr)
 	if err := cmd.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(stderr, "sluice:", err)
+		if usageError(err) {
+			fmt.Fprintln(stderr, "See: sluice --help")
+		}
 		return 1
 	}
 	return 0
+}
+
+// usageError reports whether the command line itself is wrong. Cobra has no types
+// for that.
+func usageError(err error) bool {
+	for _, start := range []string{"unknown command", "unknown flag", "unknown shorthand", "flag needs an argument", "invalid argument", "accepts "} {
+		if strings.HasPrefix(err.Error(), start) {
+			return true
+		}
+	}
+	return false
 }
 
 // untilSignal ends the context at the first SIGINT or SIGTERM, which drains the

@@ -95,7 +95,7 @@ func TestUnknownCommandAndCompletion(t *testing.T) {
 		t.Error(err)
 	}
 	var out bytes.Buffer
-	if code := run([]string{"sing"}, strings.NewReader(""), io.Discard, &out); code != 1 || !strings.HasPrefix(out.String(), "sluice: ") {
+	if code := run([]string{"sing"}, strings.NewReader(""), io.Discard, &out); code != 1 || !strings.HasPrefix(out.String(), "sluice: ") || !strings.Contains(out.String(), "sluice --help") {
 		t.Error(code, out.String())
 	}
 }
@@ -236,7 +236,14 @@ func TestReload(t *testing.T) {
 // The commands on a database of their own: schema first, then an account that
 // does not exist.
 func TestDatabaseCommands(t *testing.T) {
-	env := []string{"SLUICE_NODE__DATA_DIR=" + t.TempDir(), "SLUICE_LOG__LEVEL=error"}
+	dir := t.TempDir()
+	env := []string{"SLUICE_NODE__DATA_DIR=" + dir, "SLUICE_LOG__LEVEL=error"}
+	if _, _, err := command(t, env, "", "user", "reset-password", "root"); err == nil || !strings.Contains(err.Error(), "no node has run") {
+		t.Error(err)
+	}
+	if made, err := os.ReadDir(dir); err != nil || len(made) > 0 {
+		t.Error("a database was made", made, err)
+	}
 	if out, _, err := command(t, env, "", "migrate"); err != nil || !strings.Contains(out, "up to date") || strings.HasPrefix(out, "0 ") {
 		t.Error(out, err)
 	}

@@ -5,7 +5,9 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
 	"time"
 
 	"github.com/sluice-gateway/sluice/core"
@@ -44,9 +46,20 @@ func Migrate(ctx context.Context, cfg *config.Config, log *slog.Logger) (made in
 	return made, err
 }
 
+// errNoNode is the answer where no node was set up.
+func errNoNode(cfg *config.Config) error {
+	if cfg.Database.DSN != "" {
+		return errors.New("the database of SQL_DSN has no schema of this version: start a node, or run: sluice migrate")
+	}
+	return fmt.Errorf("no node has run with the data folder %s and the database %s: call this in the node's working folder, or with its --data-dir, SQLITE_PATH or SQL_DSN", cfg.Node.DataDir, cfg.Database.SQLitePath)
+}
+
 // ResetPassword gives a user a new password and ends the user's sessions. An
-// empty password means a random one. It returns the password that was set.
+// empty password means a random one. It makes no database. It returns the password that was set.
 func ResetPassword(ctx context.Context, cfg *config.Config, log *slog.Logger, username string, password core.Secret) (core.Secret, error) {
+	if _, err := os.Stat(cfg.Database.SQLitePath); cfg.Secrets.Crypto == "" || (cfg.Database.DSN == "" && errors.Is(err, fs.ErrNotExist)) {
+		return "", errNoNode(cfg)
+	}
 	if password == "" {
 		password = core.Secret(randomPassword())
 	}
@@ -58,6 +71,11 @@ func ResetPassword(ctx context.Context, cfg *config.Config, log *slog.Logger, us
 		return "", err
 	}
 	return password, withStore(ctx, cfg, log, func(st *store.Store) error {
+		if n, err := st.Pending(ctx); err != nil {
+			return err
+		} else if n > 0 {
+			return errNoNode(cfg)
+		}
 		if err := st.CheckCanary(ctx); err != nil {
 			return err
 		}

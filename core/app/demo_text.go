@@ -3,6 +3,7 @@ package app
 import (
 	"fmt"
 	"io"
+	"os"
 
 	"github.com/sluice-gateway/sluice/core"
 )
@@ -13,7 +14,7 @@ func printDemo(w io.Writer, base string, key, password core.Secret) {
 	k := "sk-" + key.Reveal()
 	fmt.Fprintf(w, "\nSluice is running at %s, with a fake LLM as its upstream.\n", base)
 	if password != "" {
-		fmt.Fprintf(w, "Root was created: user root, password %s (shown once; change it with `sluice user reset-password root`).\n", password.Reveal())
+		fmt.Fprintf(w, "Root was created: user root, password %s (shown once; another one: %s user reset-password root).\n", password.Reveal(), os.Args[0])
 	}
 	fmt.Fprintf(w, `
 Chat:

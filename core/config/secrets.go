@@ -171,5 +171,10 @@ func folderError(c *Config, err error) error {
 			quote(c.Node.DataDir), os.Getuid(), os.Getuid(), c.Node.DataDir)}
 		return fmt.Errorf("%w: %w", where, err)
 	}
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		where := Problem{Where: c.Origin("node.data_dir"), Key: "node.data_dir", Reason: fmt.Sprintf("%s cannot be used as the node's folder; name another one", quote(c.Node.DataDir))}
+		return fmt.Errorf("%w: %w", where, err)
+	}
 	return fmt.Errorf("data folder: %w", err)
 }

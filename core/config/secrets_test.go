@@ -97,7 +97,7 @@ func TestStoredSecretsBroken(t *testing.T) {
 func TestDataFolderIsAFile(t *testing.T) {
 	file := writeTemp(t, "f", "")
 	_, err := load(t, Sources{Flags: map[string]string{"data-dir": file}}).WithStoredSecrets()
-	if err == nil || !strings.Contains(err.Error(), "data folder") {
+	if err == nil || !strings.Contains(err.Error(), "--data-dir: node.data_dir: ") {
 		t.Error(err)
 	}
 }

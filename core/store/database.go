@@ -58,11 +58,22 @@ func openDatabase(ctx context.Context, name, dsn string, o Options) (*database, 
 	defer cancel()
 	for _, db := range []*bun.DB{d.write, d.read} { // the writer makes the file
 		if err := db.PingContext(ctx); err != nil {
-			return nil, errors.Join(fmt.Errorf("open %s database at %s: it does not answer; check that the server runs, and the address, user, password and database name: %w",
-				name, d.where(dsn), unavailable(err)), d.close())
+			return nil, errors.Join(fmt.Errorf("open %s database at %s: %w", name, d.where(dsn), d.openError(err)), d.close())
 		}
 	}
 	return d, nil
+}
+
+// openError says what to look at. A file that is no database does not become one
+// by waiting.
+func (d *database) openError(err error) error {
+	switch {
+	case d.mysql != nil:
+		return fmt.Errorf("it does not answer; check that the server runs, and the address, user, password and database name: %w", unavailable(err))
+	case notServing(err):
+		return fmt.Errorf("it cannot be used now; check the folder's rights, and that the disk has room: %w", unavailable(err))
+	}
+	return fmt.Errorf("it is no SQLite database that can be used; restore it from a backup, or name another file: %w", err)
 }
 
 // where names the database without its password.
