@@ -60,6 +60,18 @@ func (s *Store) Session(ctx context.Context, id string) (*core.Session, *core.Us
 	return x, user, nil
 }
 
+// HasSessionFrom reports whether a user has a living session that was begun at
+// an address.
+func (s *Store) HasSessionFrom(ctx context.Context, userID int64, ip string) (bool, error) {
+	var one int
+	err := s.main.read.QueryRowContext(ctx, `SELECT 1 FROM sluice_sessions x JOIN sluice_users u ON u.id = x.user_id
+ WHERE x.user_id = ? AND x.ip = ? AND x.expires_at > ? AND x.epoch >= u.session_epoch LIMIT 1`, userID, clip(ip, 64), millis(s.now())).Scan(&one)
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, nil
+	}
+	return err == nil, s.wrap("session from", err)
+}
+
 // TouchSession notes that a session was used.
 func (s *Store) TouchSession(ctx context.Context, id string, at time.Time) error {
 	_, err := s.main.write.ExecContext(ctx, "UPDATE sluice_sessions SET last_seen_at = ? WHERE id_hash = ?", millis(at), sessionHash(id))

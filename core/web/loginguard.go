@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -13,8 +14,9 @@ import (
 )
 
 // Only failures count, in three windows: one account from one address, one
-// account from anywhere, one address for any account. The second is wider, so
-// that a stranger does not lock an owner out at once.
+// account from anywhere, one address for any account. The second does not hold
+// for an address where the account is logged in: strangers do not lock an owner
+// out.
 const (
 	failWindow      = 10 * time.Minute
 	failPair        = 10
@@ -69,7 +71,13 @@ func failKeys(account, address string) []failKey {
 func (g *loginGuard) verify(c *call, account string, stored, password core.Secret) (ok, stale bool, err error) {
 	keys := failKeys(account, addressKey(c.ip))
 	if err := g.blocked(keys); err != nil {
-		return false, false, err
+		if !g.atHome(c, account) {
+			return false, false, err
+		}
+		keys = slices.Delete(keys, 1, 2) // all but the account from anywhere
+		if err := g.blocked(keys); err != nil {
+			return false, false, err
+		}
 	}
 	var inner error
 	err = g.hashes.run(c.ctx(), func() {
@@ -84,6 +92,18 @@ func (g *loginGuard) verify(c *call, account string, stored, password core.Secre
 		err = inner
 	}
 	return ok, stale, err
+}
+
+// atHome reports whether the account has a living session from the caller's
+// address. Without an answer of the database it has none.
+func (g *loginGuard) atHome(c *call, account string) bool {
+	text, ok := strings.CutPrefix(account, accountIDPrefix)
+	id, err := strconv.ParseInt(text, 10, 64)
+	if !ok || err != nil {
+		return false
+	}
+	has, err := g.s.o.Store.HasSessionFrom(c.ctx(), id, c.ip.String())
+	return err == nil && has
 }
 
 func (g *loginGuard) blocked(keys []failKey) error {

@@ -322,6 +322,9 @@ func TestLoginThrottle(t *testing.T) {
 	})
 	t.Run("one account from everywhere", func(t *testing.T) {
 		x.advance(time.Hour)
+		home := x.guest()
+		home.ip = "192.0.2.77:1"
+		home.data("POST", "/api/user/login", login("bob", testPassword))
 		for i := range failAccount {
 			a := x.guest()
 			a.ip = fmt.Sprintf("198.51.100.%d:1", i+1)
@@ -330,6 +333,14 @@ func TestLoginThrottle(t *testing.T) {
 		fresh := x.guest()
 		fresh.ip = "203.0.113.200:1"
 		fresh.refused("POST", "/api/user/login", login("bob", testPassword), 429, "failed log-ins")
+		again := x.guest()
+		again.ip = home.ip // the owner is not locked out
+		for range failPair {
+			again.refused("POST", "/api/user/login", login("bob", "wrong password"), 200, "username or password")
+		}
+		again.refused("POST", "/api/user/login", login("bob", testPassword), 429, "failed log-ins")
+		x.advance(failBlock)
+		again.data("POST", "/api/user/login", login("bob", testPassword))
 	})
 	t.Run("original_password counts too", func(t *testing.T) {
 		x.advance(time.Hour)

@@ -237,6 +237,15 @@ func testSessions(t *testing.T, e *env) {
 	u := e.user(t, "bob", 5)
 	x := &core.Session{ID: "0123456789abcdef", UserID: u.ID, CreatedAt: e.now, ExpiresAt: e.now.Add(time.Hour), LastSeenAt: e.now, IP: "192.0.2.9", UserAgent: strings.Repeat("ü", 400)}
 	must(t, e.s.CreateSession(ctx, x))
+	for _, from := range []struct {
+		user int64
+		ip   string
+		want bool
+	}{{u.ID, x.IP, true}, {u.ID, "192.0.2.8", false}, {u.ID, "", false}, {u.ID + 1, x.IP, false}} {
+		if has, err := e.s.HasSessionFrom(ctx, from.user, from.ip); err != nil || has != from.want {
+			t.Errorf("session of user %d from %q: %t, %v", from.user, from.ip, has, err)
+		}
+	}
 	got, user, err := e.s.Session(ctx, x.ID)
 	must(t, err)
 	want := *x
@@ -276,6 +285,9 @@ func testSessions(t *testing.T, e *env) {
 	dead("c")
 
 	rev := e.update(t, func(tx *store.Tx) error { return tx.RevokeSessions(ctx, u.ID) })
+	if has, err := e.s.HasSessionFrom(ctx, u.ID, x.IP); err != nil || has {
+		t.Errorf("session after all were revoked: %t, %v", has, err)
+	}
 	dead("d")
 	r, err := e.s.FetchSince(ctx, rev-2)
 	must(t, err)
