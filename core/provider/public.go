@@ -26,7 +26,7 @@ func NewPublicClient(o TransportOptions, allowHTTP bool) *http.Client {
 			if len(via) > maxRedirects {
 				return errRedirects
 			}
-			if req.URL.Host != via[0].URL.Host { // net/http drops some; a key may stand in any
+			if req.URL.Host != via[0].URL.Host || req.URL.Scheme != via[0].URL.Scheme { // net/http drops some; a key may stand in any
 				for name := range req.Header {
 					if name != "Accept" && name != "User-Agent" && name != "Referer" {
 						req.Header.Del(name)

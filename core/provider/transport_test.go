@@ -606,6 +606,10 @@ func TestPublicClient(t *testing.T) {
 	if err := c.CheckRedirect(next, via); err != nil || next.Header.Get("X-Key") != "" || next.Header.Get("Referer") != "" {
 		t.Errorf("third hop to another host: %v, %v", err, next.Header)
 	}
+	next = req("http://a.test/")
+	if err := c.CheckRedirect(next, via[:1]); err != nil || next.Header.Get("X-Key") != "" {
+		t.Errorf("a hop out of TLS: %v, %v", err, next.Header)
+	}
 	if err := c.CheckRedirect(req("https://a.test/4"), append(via, req("https://a.test/3"))); !errors.Is(err, errRedirects) {
 		t.Errorf("a fourth hop: %v", err)
 	}
