@@ -280,6 +280,7 @@ func (x *exchange) answer(cancel context.CancelCauseFunc, res *http.Response) *f
 	}
 	x.out.answering(res.Header)
 	tap := x.codec.NewTap(x.sent)
+	x.tap = tap
 	framing := x.codec.Framing(x.op, ct)
 	x.streamed = framing != llm.FrameNone
 	switch {

@@ -266,10 +266,20 @@ func TestLargeUnary(t *testing.T) {
 	if p.body != body || p.err != nil {
 		t.Fatal(len(p.body), p.err)
 	}
-	r.money(2, 0)
-	if o := r.lastSettled(); !o.Estimated {
-		t.Fatal("not marked as estimated")
+	// Its usage is read all the same, and without one what passed is billed.
+	if o := r.lastSettled(); o.Estimated || o.Usage.Output != 2 || o.Usage.Input != 1 {
+		t.Fatalf("%+v", o.Usage)
 	}
+	body = `{"choices":[{"message":{"content":"` + strings.Repeat(`A\"usage\":{\"completion_tokens\":1}`, 10_000) + `"}}]}`
+	r.post("/v1/chat/completions", chatBody).want(200)
+	if o := r.lastSettled(); !o.Estimated || o.Usage.Output != r.cfg.Billing.AssumedOutput {
+		t.Fatalf("%+v", o.Usage)
+	}
+	r.post("/v1/chat/completions", chatWith(`"max_tokens":1000000`)).want(200)
+	if o := r.lastSettled(); o.Usage.Output != int64(len(body))*2/7 {
+		t.Fatalf("%+v", o.Usage)
+	}
+	r.money(4, 0)
 }
 
 // Pooled buffers must not go back while the transport still reads them: an

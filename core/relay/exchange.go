@@ -44,7 +44,8 @@ type exchange struct {
 	// Money.
 	res     *core.Reservation
 	resKey  reserveKey
-	booked  bool // settled or refunded
+	booked  bool    // settled or refunded
+	tap     llm.Tap // of the last answer
 	charge  core.Charge
 	usage   llm.Usage
 	guessed bool // usage is our estimate
@@ -210,8 +211,10 @@ func (x *exchange) finish() {
 	if err, ok := fault.(error); abort && (!ok || !errors.Is(err, http.ErrAbortHandler)) {
 		x.rl.o.Logger.Error("relay: panic", "request_id", core.RequestID(x.r.Context()), "panic", fmt.Sprint(fault), "stack", string(debug.Stack()))
 		f := &failure{err: core.WrapError(core.CodeInternal, fmt.Errorf("panic: %v", fault), "internal error"), end: endPanic}
+		x.settleGiven()
 		abort = x.tell(f)
 	}
+	x.refund() // where nothing settled or refunded it before
 	x.dog.stop()
 	if x.body != nil {
 		x.body.release()

@@ -58,6 +58,7 @@ func (x *exchange) reserve(group string, sent *llm.Request) error {
 		Choices:   key.choices,
 		Size:      strings.Clone(key.size),
 		Quality:   strings.Clone(key.quality),
+		ChannelID: x.channel.ID,
 	})
 	if err != nil {
 		return err
@@ -120,4 +121,17 @@ func final(tap llm.Tap) (llm.Usage, bool) {
 		return u, false
 	}
 	return tap.Estimate(), true
+}
+
+// settleGiven bills what the client has of an answer that a panic ended.
+func (x *exchange) settleGiven() {
+	if !x.given || x.booked || x.res == nil || x.tap == nil {
+		return
+	}
+	u := llm.Usage{Input: x.sent.Input}
+	func() {
+		defer func() { _ = recover() }() // it may be the tap that panics
+		u = produced(x.tap)
+	}()
+	x.settle(u, true, endPanic)
 }

@@ -35,7 +35,7 @@ func (x *exchange) unary(res *http.Response, tap llm.Tap, media string) *failure
 		return x.readFailure(err)
 	}
 	if !whole {
-		return x.through(res, tap, h.buf)
+		return x.through(res, &passing{x: x, tap: tap, json: true}, h.buf)
 	}
 	if f := x.notJSON(media, h.buf); f != nil {
 		return f
@@ -180,13 +180,13 @@ func (x *exchange) binary(res *http.Response, tap llm.Tap) *failure {
 	if x.out.committed {
 		return &failure{err: core.Errorf(core.CodeUpstreamBody, "The upstream did not answer with a stream."), retry: true, end: endUpstreamError, reason: "body"}
 	}
-	return x.through(res, tap, nil)
+	return x.through(res, &passing{x: x, tap: tap}, nil)
 }
 
 // through passes an answer on as it comes. What it cost is an estimate, booked
 // before its last byte is out: before the last read's bytes where the length is
 // known, else before the end of the body is marked.
-func (x *exchange) through(res *http.Response, tap llm.Tap, head []byte) *failure {
+func (x *exchange) through(res *http.Response, p *passing, head []byte) *failure {
 	buf := x.rl.buffers.get(copyBuffer)
 	defer func() { x.rl.buffers.put(buf) }()
 	got := int64(0)
@@ -200,19 +200,21 @@ func (x *exchange) through(res *http.Response, tap llm.Tap, head []byte) *failur
 			x.dog.touch(x.rl.o.Now())
 		}
 		if err != nil && !errors.Is(err, io.EOF) {
-			return x.throughBroken(tap, x.readFailure(err))
+			return x.throughBroken(p, x.readFailure(err))
 		}
 		got += int64(len(next))
+		p.note(next)
 		if got > x.cfg.Relay.MaxLine && res.ContentLength < 0 {
-			return x.throughBroken(tap, &failure{err: core.Errorf(core.CodeUpstreamBody, "The upstream's answer does not end."), end: endUpstreamError, reason: "body"})
+			return x.throughBroken(p, &failure{err: core.Errorf(core.CodeUpstreamBody, "The upstream's answer does not end."), end: endUpstreamError, reason: "body"})
 		}
 		last := err != nil || got == res.ContentLength
 		if last {
 			x.status = res.StatusCode
-			x.settle(tap.Estimate(), true, endDone)
+			u, guessed := p.usage(true)
+			x.settle(u, guessed, endDone)
 		}
 		if f := x.pass(res, next); f != nil {
-			return x.throughBroken(tap, f)
+			return x.throughBroken(p, f)
 		}
 		next = nil
 		if last {
@@ -244,14 +246,70 @@ func (x *exchange) pass(res *http.Response, b []byte) *failure {
 }
 
 // throughBroken bills what was passed on. There is no place for an error in it.
-func (x *exchange) throughBroken(tap llm.Tap, f *failure) *failure {
+func (x *exchange) throughBroken(p *passing, f *failure) *failure {
 	if x.given {
 		f.abort = true
 		x.end, x.err = f.end, f.err
 		if f.end == endClientGone {
 			x.status = statusClientGone
 		}
-		x.settle(tap.Estimate(), true, f.end)
+		u, _ := p.usage(false)
+		x.settle(u, true, f.end)
 	}
 	return f
+}
+
+// passing is what is known of an answer that is passed on without being held:
+// its length, and its end, where JSON answers have their usage.
+type passing struct {
+	x    *exchange
+	tap  llm.Tap
+	json bool
+	got  int64
+	end  []byte
+}
+
+// keptEnd is how much of its end is kept.
+const keptEnd = 16 << 10
+
+func (p *passing) note(b []byte) {
+	if !p.json {
+		return
+	}
+	p.got += int64(len(b))
+	if len(b) >= keptEnd {
+		p.end, b = p.end[:0], b[len(b)-keptEnd:]
+	}
+	if over := len(p.end) + len(b) - keptEnd; over > 0 {
+		p.end = append(p.end[:0], p.end[over:]...)
+	}
+	p.end = append(p.end, b...)
+}
+
+// usage is what upstream reported at the end of a whole answer. Without that, the
+// output is as much as passed, but no more than was reserved for it.
+func (p *passing) usage(whole bool) (u llm.Usage, guessed bool) {
+	if !p.json {
+		return p.tap.Estimate(), true
+	}
+	if whole {
+		// A quote inside a text has a backslash before it, so this is a key.
+		for _, key := range [...]string{"usage", "usageMetadata"} {
+			i := bytes.LastIndex(p.end, []byte(`"`+key+`"`))
+			if i < 0 {
+				continue
+			}
+			r := gjson.Get("{"+string(p.end[i:]), key)
+			if !r.IsObject() || !gjson.Valid(r.Raw) {
+				continue
+			}
+			p.tap.Body("application/json", []byte(`{"`+key+`":`+r.Raw+`}`))
+			if u, ok := p.tap.Usage(); ok {
+				return u, false
+			}
+		}
+	}
+	u = p.tap.Estimate()
+	u.Output = max(u.Output, min(p.got*2/7, p.x.bound(p.x.sent)))
+	return u, true
 }
