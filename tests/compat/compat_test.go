@@ -19,11 +19,7 @@ type site struct {
 	fake *fakellm.Server
 }
 
-func TestMain(m *testing.M) {
-	code := m.Run()
-	harness.RemoveBinary()
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(harness.Main(m)) }
 
 func newSite(t *testing.T) site {
 	t.Helper()

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sluice-gateway/sluice/tests/internal/harness"
 )
 
 // call sends a request with headers and returns status and body.
@@ -37,7 +39,7 @@ func bearer(key string) map[string]string { return map[string]string{"Authorizat
 
 // What a token may do is set through the API and holds at the next request.
 func TestLimits(t *testing.T) {
-	dialects(t, func(t *testing.T, env map[string]string) {
+	harness.EachDatabase(t, func(t *testing.T, env map[string]string) {
 		s := newSite(t, env)
 		body := chat("plain", `{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}`)
 		free := chat("free", `{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}`)

@@ -16,7 +16,7 @@ import (
 // A node is killed in the middle of streams. Its next start settles what it left
 // by policy: user + token + open reservations + settled stays what it was.
 func TestKilledInTheMiddleOfStreams(t *testing.T) {
-	dialects(t, func(t *testing.T, env map[string]string) {
+	harness.EachDatabase(t, func(t *testing.T, env map[string]string) {
 		s := newSite(t, env)
 		const start = int64(1_000_000)
 		key, _ := s.account("streamer", start, start, "user")

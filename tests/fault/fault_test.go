@@ -14,21 +14,7 @@ import (
 	"github.com/sluice-gateway/sluice/tests/internal/harness"
 )
 
-func TestMain(m *testing.M) {
-	code := m.Run()
-	harness.RemoveBinary()
-	os.Exit(code)
-}
-
-// dialects runs fn on each database.
-func dialects(t *testing.T, fn func(t *testing.T, env map[string]string)) {
-	t.Run("sqlite", func(t *testing.T) { fn(t, map[string]string{}) })
-	t.Run("mariadb", func(t *testing.T) { fn(t, mysqlEnv(harness.MariaDB(t).NewDatabase(t))) })
-}
-
-func mysqlEnv(dsn string) map[string]string {
-	return map[string]string{"SQL_DSN": dsn, "SESSION_SECRET": "fault-session-secret-0001", "CRYPTO_SECRET": "fault-crypto-secret-0001"}
-}
+func TestMain(m *testing.M) { os.Exit(harness.Main(m)) }
 
 // site is a node with an upstream, a priced and a free model.
 type site struct {

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"github.com/sluice-gateway/sluice/tests/internal/harness"
 )
 
 // The model "unit" costs a unit a token both ways and its requests are billed 200:
@@ -78,7 +80,7 @@ func burst(t *testing.T, s *site, key string, n int, body []byte) (ok, refused i
 
 // Both the user's and the token's balance are tried as the one that is short.
 func TestParallelRequestsOnAShortBalance(t *testing.T) {
-	dialects(t, func(t *testing.T, env map[string]string) {
+	harness.EachDatabase(t, func(t *testing.T, env map[string]string) {
 		s := newSite(t, env)
 		for _, short := range []string{"user", "token"} {
 			account := func(name string) (key string, left func() (quota, used int64)) {
