@@ -72,17 +72,29 @@ func MustRatio(text string) Ratio {
 }
 
 // String returns the shortest decimal, such as "1.25".
-func (r Ratio) String() string {
-	sign, n := "", uint64(r)
+func (r Ratio) String() string { return string(r.Append(nil)) }
+
+// Append adds the text of String to b.
+func (r Ratio) Append(b []byte) []byte {
+	n := uint64(r)
 	if r < 0 {
-		sign, n = "-", uint64(-r)
+		b, n = append(b, '-'), uint64(-r)
 	}
-	s := fmt.Sprintf("%d.%09d", n/uint64(RatioOne), n%uint64(RatioOne))
-	return sign + strings.TrimSuffix(strings.TrimRight(s, "0"), ".")
+	one := uint64(RatioOne)
+	b = strconv.AppendUint(b, n/one, 10)
+	if n %= one; n > 0 {
+		b = append(b, '.')
+	}
+	for n > 0 {
+		n *= 10
+		b = append(b, '0'+byte(n/one))
+		n %= one
+	}
+	return b
 }
 
 // MarshalJSON writes a JSON number.
-func (r Ratio) MarshalJSON() ([]byte, error) { return []byte(r.String()), nil }
+func (r Ratio) MarshalJSON() ([]byte, error) { return r.Append(make([]byte, 0, 24)), nil }
 
 // UnmarshalJSON reads a JSON number from its text, without a float between.
 func (r *Ratio) UnmarshalJSON(b []byte) error {

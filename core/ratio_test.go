@@ -2,7 +2,10 @@ package core
 
 import (
 	"encoding/json"
+	"fmt"
+	"math"
 	"math/big"
+	"strings"
 	"testing"
 )
 
@@ -60,5 +63,18 @@ func TestRatioJSON(t *testing.T) {
 	}
 	if err := json.Unmarshal([]byte(`{"a":"x"}`), &m); err == nil {
 		t.Fatal("a text is no ratio")
+	}
+}
+
+func TestRatioText(t *testing.T) {
+	for _, r := range []Ratio{0, 1, -1, 10, RatioOne, -RatioOne, RatioOne + 1, 1_250_000_000, 123_456_789_012_345_678, math.MaxInt64, math.MinInt64} {
+		sign, n := "", uint64(r)
+		if r < 0 {
+			sign, n = "-", -n
+		}
+		want := sign + strings.TrimSuffix(strings.TrimRight(fmt.Sprintf("%d.%09d", n/uint64(RatioOne), n%uint64(RatioOne)), "0"), ".")
+		if got := r.String(); got != want {
+			t.Errorf("%d: %s, want %s", r, got, want)
+		}
 	}
 }

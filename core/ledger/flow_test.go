@@ -383,3 +383,32 @@ func BenchmarkOff(b *testing.B) {
 		l.Settle(context.Background(), res, o)
 	}
 }
+
+// A queue that grew is written in larger batches.
+func TestLogBatches(t *testing.T) {
+	for waiting, want := range map[int]int{0: 0, 5: 5, 10: 10, 19: 10, 20: 20, 39: 39, 100: 40} {
+		l := New(Options{Store: &fakeStore{}, Config: func() config.Billing { return config.Billing{LogBatch: 1 << 20} }})
+		for range waiting {
+			l.log(&logEntry{})
+		}
+		if got := len(l.logs.next(10)); got != want {
+			t.Errorf("%d rows wait: a batch of %d, want %d", waiting, got, want)
+		}
+	}
+}
+
+func BenchmarkRender(b *testing.B) {
+	l := New(Options{Store: &fakeStore{}, NodeID: "n", Boot: "b", Config: func() config.Billing { return config.Billing{Mode: "off"} }})
+	r := &rig{Ledger: l, snap: snapshot(b, core.Rows{Prices: map[string]*core.Price{"m": {Model: "m", Ratio: ratio("1")}}})}
+	res, err := l.Reserve(context.Background(), r.request(1))
+	if err != nil {
+		b.Fatal(err)
+	}
+	o := used(100)
+	o.Tried, o.Path = []int64{1}, "/v1/chat/completions"
+	e := l.consumed(res, &o, 100)
+	b.ReportAllocs()
+	for b.Loop() {
+		e.render()
+	}
+}

@@ -11,6 +11,7 @@ import (
 const (
 	logTimeout   = 10 * time.Second // one batch
 	dropLogEvery = time.Minute
+	backlogBatch = 4 // times the batch, where the database does not keep up
 )
 
 // logEntry is a row of the usage log, complete, or with the facts of which the
@@ -84,14 +85,19 @@ func (q *logQueue) grow() {
 	q.ring, q.head = ring, 0
 }
 
-// next returns the batch to write: the one that failed before, or a new one.
+// next returns the batch to write: the one that failed before, or a new one. A
+// queue that grew meanwhile is written in larger batches, which cost less a row.
 func (q *logQueue) next(limit int) []core.UsageLog {
 	q.mu.Lock()
 	if len(q.batch) > 0 {
 		defer q.mu.Unlock()
 		return q.batch
 	}
-	k := min(max(limit, 1), q.n)
+	k := max(limit, 1)
+	if q.n >= 2*k {
+		k *= backlogBatch
+	}
+	k = min(k, q.n)
 	entries := make([]*logEntry, k)
 	for i := range entries {
 		at := (q.head + i) % len(q.ring)
