@@ -2,6 +2,8 @@ package store
 
 import (
 	"fmt"
+	"strconv"
+	"syscall"
 	"testing"
 	"time"
 
@@ -45,20 +47,37 @@ func BenchmarkReserveSettle(b *testing.B) {
 	}
 }
 
+// The CPU time of a row is what the gateway pays; fsync waits aside.
 func BenchmarkInsertLogs(b *testing.B) {
-	s := openTest(b, Options{})
-	rows := make([]core.UsageLog, 500)
-	for i := range rows {
-		rows[i] = core.UsageLog{At: time.Now(), Type: core.LogConsume, UserID: 1, Username: "bench", TokenID: 1, TokenName: "bench", ChannelID: 1, Model: "gpt-4", Group: "default",
-			Quota: 100, PromptTokens: 100, CompletionTokens: 10, RequestID: fmt.Sprintf("request-%d", i), Other: `{"model_ratio":1,"group_ratio":1,"completion_ratio":1,"frt":12}`}
+	for _, batch := range []int{100, 500, 2000} {
+		b.Run(strconv.Itoa(batch), func(b *testing.B) {
+			s := openTest(b, Options{})
+			rows := make([]core.UsageLog, batch)
+			other := `{"model_ratio":1,"group_ratio":1,"completion_ratio":1,"cache_tokens":0,"cache_ratio":1,"model_price":-1,"user_group_ratio":-1,"frt":12,"request_path":"/v1/chat/completions","admin_info":{"use_channel":[1]}}`
+			for i := range rows {
+				rows[i] = core.UsageLog{Type: core.LogConsume, UserID: 1, Username: "bench", TokenID: 1, TokenName: "bench", ChannelID: 1, Model: "gpt-4", Group: "default",
+					Quota: 100, PromptTokens: 100, CompletionTokens: 10, Other: other}
+			}
+			b.ReportAllocs()
+			n, at, began := 0, time.Now(), cpuTime()
+			for b.Loop() {
+				for i := range rows {
+					n++
+					rows[i].At, rows[i].RequestID = at.Add(time.Duration(n)*time.Millisecond/4), fmt.Sprintf("%032x", n)
+				}
+				if err := s.InsertLogs(b.Context(), rows); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64((cpuTime()-began).Nanoseconds())/float64(n), "cpu-ns/row")
+		})
 	}
-	b.ReportAllocs()
-	for b.Loop() {
-		if err := s.InsertLogs(b.Context(), rows); err != nil {
-			b.Fatal(err)
-		}
-	}
-	b.ReportMetric(float64(b.N*len(rows))/b.Elapsed().Seconds(), "rows/s")
+}
+
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 func BenchmarkCredential(b *testing.B) {

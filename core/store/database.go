@@ -28,6 +28,7 @@ type database struct {
 	write, read *bun.DB
 	mysql       *mysql.Config // nil on SQLite
 	locking     string        // " FOR UPDATE" where the dialect has it
+	memory      *sqliteMemory // nil on MySQL
 }
 
 func (d *database) dialect() string {
@@ -42,6 +43,7 @@ func (d *database) close() error {
 	if d.read != d.write {
 		err = errors.Join(err, d.read.Close())
 	}
+	d.memory.release()
 	return err
 }
 
@@ -201,7 +203,8 @@ func openSQLite(path string, o Options) (*database, error) {
 	readers := max(4, 2*runtime.NumCPU())
 	read.SetMaxOpenConns(readers)
 	read.SetMaxIdleConns(readers)
-	return &database{write: withHook(bun.NewDB(write, sqliteBase{sqlitedialect.New()}), o), read: withHook(bun.NewDB(read, sqliteBase{sqlitedialect.New()}), o)}, nil
+	return &database{write: withHook(bun.NewDB(write, sqliteBase{sqlitedialect.New()}), o), read: withHook(bun.NewDB(read, sqliteBase{sqlitedialect.New()}), o),
+		memory: holdSQLiteMemory()}, nil
 }
 
 // makeFile creates the file for its owner alone; SQLite gives the mode to its
