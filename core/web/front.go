@@ -28,16 +28,22 @@ func (s *Server) front(w http.ResponseWriter, r *http.Request) {
 	r = r.WithContext(core.WithRequestID(r.Context(), id))
 	t := &tracker{ResponseWriter: w}
 	defer s.rescue(t, r)
-	if r.Method == http.MethodOptions { // answered without a route
-		boundBody(t, r)
-	}
-	if crossOrigin(r.URL.Path) && s.cors(t, r) {
-		return
-	}
 	if formatOfPath(r.URL.Path) == llm.Claude {
 		h["Request-Id"] = value // where Anthropic's SDKs look
 	}
-	s.echo.ServeHTTP(t, r)
+	if r.Method == http.MethodOptions { // answered without a route
+		boundBody(t, r)
+		sendWithin(t, func() { s.answer(t, r) })
+		return
+	}
+	s.answer(t, r)
+}
+
+// answer finds the route.
+func (s *Server) answer(w http.ResponseWriter, r *http.Request) {
+	if !crossOrigin(r.URL.Path) || !s.cors(w, r) {
+		s.echo.ServeHTTP(w, r)
+	}
 }
 
 // rescue turns a panic into an error in the caller's format, or ends the

@@ -56,10 +56,18 @@ func writeJSON(w http.ResponseWriter, status int, body []byte) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json; charset=utf-8")
 	h.Set("Content-Length", strconv.Itoa(len(body)))
+	sendWithin(w, func() {
+		w.WriteHeader(status)
+		_, _ = w.Write(body) // a client that left is no fault
+	})
+}
+
+// sendWithin runs send, which gives a whole reply, and sees it off in time: a
+// client that does not read would hold its connection for ever.
+func sendWithin(w http.ResponseWriter, send func()) {
 	control := http.NewResponseController(w)
 	_ = control.SetWriteDeadline(time.Now().Add(replyTimeout)) // a writer without deadlines is a test's
-	w.WriteHeader(status)
-	_, _ = w.Write(body) // a client that left is no fault
+	send()
 	if control.Flush() == nil {
 		_ = control.SetWriteDeadline(time.Time{}) // the connection may serve a stream next
 	}

@@ -65,20 +65,22 @@ func TestSlowClients(t *testing.T) {
 			})
 		})
 	}
-	t.Run("a reply that is not read", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			conn := serve(t).dial()
-			defer conn.Close()
-			if _, err := io.WriteString(conn, "GET /api/status HTTP/1.1\r\nHost: sluice\r\n\r\n"); err != nil {
-				t.Fatal(err)
-			}
-			time.Sleep(replyTimeout + time.Second)
-			_ = conn.SetDeadline(time.Now().Add(time.Minute))
-			if b, err := io.ReadAll(conn); errors.Is(err, os.ErrDeadlineExceeded) || len(b) > 0 {
-				t.Errorf("%d bytes, %v", len(b), err)
-			}
+	for _, request := range []string{"GET /api/status", "POST /nothing", "OPTIONS /api/user/self", "OPTIONS /v1/chat/completions"} {
+		t.Run("no reader of "+request, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				conn := serve(t).dial()
+				defer conn.Close()
+				if _, err := io.WriteString(conn, request+" HTTP/1.1\r\nHost: sluice\r\nOrigin: http://elsewhere\r\nAccess-Control-Request-Method: POST\r\n\r\n"); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(replyTimeout + time.Second)
+				_ = conn.SetDeadline(time.Now().Add(time.Minute))
+				if b, err := io.ReadAll(conn); errors.Is(err, os.ErrDeadlineExceeded) || len(b) > 0 {
+					t.Errorf("%d bytes, %v", len(b), err)
+				}
+			})
 		})
-	})
+	}
 	t.Run("the next request has its own time", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			conn := serve(t).dial()
