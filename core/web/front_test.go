@@ -1,6 +1,7 @@
 package web
 
 import (
+	"errors"
 	"context"
 	"fmt"
 	"log/slog"
@@ -154,8 +155,8 @@ func TestPanic(t *testing.T) {
 	}
 	t.Run("after the answer began", func(t *testing.T) {
 		defer func() {
-			if v := recover(); v != http.ErrAbortHandler { //nolint:errorlint // a panic value
-				t.Errorf("recovered %v: the connection would end as if it were whole", v)
+			if err, _ := recover().(error); !errors.Is(err, http.ErrAbortHandler) {
+				t.Errorf("recovered %v: the connection would end as if it were whole", err)
 			}
 		}()
 		x.guest().do("POST", "/v1/completions", "{}")
