@@ -76,7 +76,12 @@ func (s *Server) refuseNotOffered(c *call) error {
 
 // listModels answers in the format whose client the headers give away.
 func (s *Server) listModels(c *call) error {
-	s.o.Relay.Models(c.w, c.r, modelsFormat(c.r), c.param("*"))
+	return s.models(c, modelsFormat(c.r))
+}
+
+// models is a list, or one model, in a format.
+func (s *Server) models(c *call, format llm.Format) error {
+	sendWithin(c.w, func() { s.o.Relay.Models(c.w, c.r, format, c.param("*")) })
 	return nil
 }
 
@@ -92,13 +97,11 @@ func modelsFormat(r *http.Request) llm.Format {
 }
 
 func (s *Server) listGeminiModels(c *call) error {
-	s.o.Relay.Models(c.w, c.r, llm.Gemini, c.param("*"))
-	return nil
+	return s.models(c, llm.Gemini)
 }
 
 func (s *Server) listOpenAIModels(c *call) error {
-	s.o.Relay.Models(c.w, c.r, llm.OpenAI, c.param("*"))
-	return nil
+	return s.models(c, llm.OpenAI)
 }
 
 // geminiAction serves {model}:{action}. Models may have slashes and colons; the

@@ -65,7 +65,7 @@ func TestSlowClients(t *testing.T) {
 			})
 		})
 	}
-	for _, request := range []string{"GET /api/status", "POST /nothing", "OPTIONS /api/user/self", "OPTIONS /v1/chat/completions"} {
+	for _, request := range []string{"GET /api/status", "POST /nothing", "GET /v1/models", "OPTIONS /api/user/self", "OPTIONS /v1/chat/completions"} {
 		t.Run("no reader of "+request, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				conn := serve(t).dial()
