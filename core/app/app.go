@@ -91,9 +91,7 @@ func Run(ctx context.Context, o Options) error {
 	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	a.metrics = telemetry.NewMetrics(a.registry)
 	a.metrics.BuildInfo.WithLabelValues(node.Version).Set(1)
-	if err = a.listenMetrics(cfg); err == nil {
-		err = a.serve(ctx)
-	}
+	err = a.serve(ctx)
 	stopCtx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	return errors.Join(err, a.stop(stopCtx))
@@ -112,13 +110,16 @@ func (a *app) stop(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// serve opens the main listener first, so that probes get an answer while the
+// serve opens the listeners first, so that probes get an answer while the
 // database is awaited, then builds the rooms and serves until ctx ends.
 func (a *app) serve(ctx context.Context) error {
 	cfg := a.Config.Get()
 	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.Server.Listen)
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w; name a free port with PORT, --port or server.listen", cfg.Server.Listen, err)
+	}
+	if err := a.listenMetrics(cfg); err != nil {
+		return errors.Join(err, ln.Close())
 	}
 	gate := &gate{}
 	gate.set(a.notReady())

@@ -39,17 +39,14 @@ func Load(src Sources) (*Config, error) {
 	l.add(env.ownSettings(l.schema))
 	l.problems = append(l.problems, env.problems...)
 	l.flags(src.Flags)
-	if len(l.problems) > 0 {
-		return nil, l.problems
-	}
 	c, err := l.decode()
 	if err != nil {
 		return nil, err
 	}
 	c.notices = env.notices
 	c.finish()
-	if problems := c.validate(); len(problems) > 0 {
-		return nil, problems
+	if l.problems = l.problems.with(c.validate()); len(l.problems) > 0 {
+		return nil, l.problems
 	}
 	return c, nil
 }

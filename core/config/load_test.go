@@ -308,3 +308,22 @@ func TestPrint(t *testing.T) {
 		}
 	}
 }
+
+// One look shows all faults: those of single values and those of rules, a file's
+// in the order of its lines; a rule about a default does not echo another fault.
+func TestProblemsOfValuesAndRules(t *testing.T) {
+	file := writeTemp(t, "sluice.yaml", "server:\n  listen: nowhere\n  bogus: 1\nrelay:\n  timeout: abc\nsecrets:\n  crypto: random_string\n")
+	_, err := Load(Sources{File: file, Env: []string{"PORT_=1", "SYNC_FREQUENCY=x", "SQL_DSN=u:p@tcp(h:1)/d", "SESSION_SECRET_FILE=/none"}})
+	if err == nil {
+		t.Fatal("no problem")
+	}
+	lines := strings.Split(err.Error(), "\n")
+	for i, want := range []string{":2: server.listen", ":3: unknown key", ":5: relay.timeout", ":7: secrets.crypto", "SYNC_FREQUENCY", "SESSION_SECRET_FILE"} {
+		if i >= len(lines) || !strings.Contains(err.Error(), want) || (i < 4 && !strings.Contains(lines[i], want)) {
+			t.Errorf("%q is not in place:\n%s", want, err)
+		}
+	}
+	if strings.Contains(err.Error(), "secrets.session: is not set") {
+		t.Errorf("an echo:\n%s", err)
+	}
+}

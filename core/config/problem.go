@@ -1,6 +1,10 @@
 package config
 
-import "strings"
+import (
+	"cmp"
+	"slices"
+	"strings"
+)
 
 // Problem is one fault of a configuration: where it stands, which key it is
 // about and what is wrong with it.
@@ -32,4 +36,35 @@ func (p Problems) Error() string {
 		lines[i] = p[i].Error()
 	}
 	return strings.Join(lines, "\n")
+}
+
+// with adds what the rules between keys found. Where there are faults already,
+// a rule about a default may only echo them and is left out. Faults of a file
+// come first, in the order of its lines.
+func (p Problems) with(rules Problems) Problems {
+	all := slices.Clone(p)
+	for _, r := range rules {
+		echo := slices.ContainsFunc(p, func(q Problem) bool { return q.Key == r.Key })
+		if len(p) == 0 || (!echo && r.Where.Source != "" && r.Where.Source != SourceDefault) {
+			all = append(all, r)
+		}
+	}
+	slices.SortStableFunc(all, func(a, b Problem) int {
+		return cmp.Or(a.Where.fileFirst()-b.Where.fileFirst(), strings.Compare(a.Where.file(), b.Where.file()), a.Where.Line-b.Where.Line)
+	})
+	return all
+}
+
+func (o Origin) fileFirst() int {
+	if o.Source == SourceFile {
+		return 0
+	}
+	return 1
+}
+
+func (o Origin) file() string {
+	if o.Source == SourceFile {
+		return o.Name
+	}
+	return ""
 }
