@@ -384,6 +384,27 @@ func BenchmarkOff(b *testing.B) {
 	}
 }
 
+// Whatever stands in a path or a name, the text of a row is valid JSON and says it.
+func TestOtherIsJSON(t *testing.T) {
+	for _, text := range []string{"/v1/x", `a"b\c`, "line\nend\x00", "日本", "\xff\xfe", "<&>\u2028", strings.Repeat("é", 300)} {
+		f := facts{sent: text, path: text, tried: []int64{1, 2}, estimate: true, stream: true, end: text}
+		var got struct {
+			Upstream string       `json:"upstream_model_name"`
+			Path     string       `json:"request_path"`
+			Stream   streamStatus `json:"stream_status"`
+			Admin    adminInfo    `json:"admin_info"`
+		}
+		if err := json.Unmarshal([]byte(f.other("m")), &got); err != nil {
+			t.Fatalf("%q: %v", text, err)
+		}
+		// Bytes that are no text are one replacement each, or one for a run of them.
+		plain := strings.ToValidUTF8(text, "\uFFFD")
+		if got.Path != plain || strings.ToValidUTF8(got.Upstream, "") == "" || got.Admin.Counted != true || len(got.Admin.UseChannel) != 2 || plain == text && (got.Upstream != text || got.Stream.End != text) {
+			t.Errorf("%q: %+v", text, got)
+		}
+	}
+}
+
 // A queue that grew is written in larger batches.
 func TestLogBatches(t *testing.T) {
 	for waiting, want := range map[int]int{0: 0, 5: 5, 10: 10, 19: 10, 20: 20, 39: 39, 100: 40} {

@@ -3,6 +3,7 @@ package ledger
 import (
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -95,17 +96,15 @@ func (e *logEntry) render() core.UsageLog {
 	if f.ip != "" && userSetting(f.setting, "record_ip_log") {
 		row.IP = f.ip
 	}
-	var other any
 	if f.err != nil {
 		row.Content = clean(f.err.Message)
-		other = f.errorOther()
-	} else {
-		row.Content = f.content(row.Quota)
-		other = f.other(row.Model)
+		if b, err := json.Marshal(f.errorOther()); err == nil {
+			row.Other = string(b)
+		}
+		return row
 	}
-	if b, err := json.Marshal(other); err == nil {
-		row.Other = string(b)
-	}
+	row.Content = f.content(row.Quota)
+	row.Other = f.other(row.Model)
 	return row
 }
 
@@ -116,49 +115,6 @@ func clean(s string) string {
 		s = strings.ToValidUTF8(s[:2000], "")
 	}
 	return s
-}
-
-// other is New API's `other` of a consumption; users never see admin_info.
-type other struct {
-	ModelRatio      core.Ratio `json:"model_ratio"`
-	GroupRatio      core.Ratio `json:"group_ratio"`
-	CompletionRatio core.Ratio `json:"completion_ratio"`
-	CacheTokens     int64      `json:"cache_tokens"`
-	CacheRatio      core.Ratio `json:"cache_ratio"`
-	ModelPrice      core.Ratio `json:"model_price"`      // -1 = by ratio
-	UserGroupRatio  core.Ratio `json:"user_group_ratio"` // -1 = none
-	FRT             int64      `json:"frt"`              // milliseconds to the first byte
-	Mapped          bool       `json:"is_model_mapped,omitempty"`
-	Upstream        string     `json:"upstream_model_name,omitempty"`
-	Path            string     `json:"request_path,omitempty"`
-	Reasoning       int64      `json:"reasoning_tokens,omitempty"`
-
-	Claude        bool        `json:"claude,omitempty"`
-	Creation      *int64      `json:"cache_creation_tokens,omitempty"`
-	CreationRatio *core.Ratio `json:"cache_creation_ratio,omitempty"`
-	Creation5m    *int64      `json:"cache_creation_tokens_5m,omitempty"`
-	Ratio5m       *core.Ratio `json:"cache_creation_ratio_5m,omitempty"`
-	Creation1h    *int64      `json:"cache_creation_tokens_1h,omitempty"`
-	Ratio1h       *core.Ratio `json:"cache_creation_ratio_1h,omitempty"`
-
-	Audio           bool        `json:"audio,omitempty"`
-	AudioInput      int64       `json:"audio_input,omitempty"`
-	AudioOutput     int64       `json:"audio_output,omitempty"`
-	TextInput       int64       `json:"text_input,omitempty"`
-	TextOutput      int64       `json:"text_output,omitempty"`
-	AudioRatio      *core.Ratio `json:"audio_ratio,omitempty"`
-	AudioCompletion *core.Ratio `json:"audio_completion_ratio,omitempty"`
-	AudioPrice      *core.Ratio `json:"audio_input_price,omitempty"` // USD per 1M tokens
-
-	Image      bool        `json:"image,omitempty"`
-	ImageRatio *core.Ratio `json:"image_ratio,omitempty"`
-	ImageInput int64       `json:"image_output,omitempty"` // New API's name of the image input tokens
-
-	Tools     []toolSurcharge `json:"tool_surcharges,omitempty"`
-	Estimated bool            `json:"estimated,omitempty"`
-	Recovered bool            `json:"recovered,omitempty"`
-	Stream    *streamStatus   `json:"stream_status,omitempty"`
-	Admin     *adminInfo      `json:"admin_info,omitempty"`
 }
 
 type toolSurcharge struct {
@@ -185,55 +141,151 @@ func orDefault(r *core.Ratio, def core.Ratio) core.Ratio {
 	return *r
 }
 
-func (f *facts) other(model string) *other {
+// other is New API's `other` of a consumption; users never see admin_info. It is
+// written for every request, so by hand.
+func (f *facts) other(model string) string {
 	p, u := &f.price, &f.usage
-	o := &other{ModelRatio: orDefault(p.Ratio, 0), GroupRatio: f.group, CompletionRatio: orDefault(p.Completion, defaultRatio),
-		CacheTokens: u.CacheRead, CacheRatio: orDefault(p.Cache, defaultRatio), ModelPrice: -core.RatioOne, UserGroupRatio: -core.RatioOne,
-		FRT: f.first.Milliseconds(), Path: clean(f.path), Reasoning: u.Reasoning, Estimated: f.estimate, Recovered: f.recover}
+	byRatio, perCall, userGroup := orDefault(p.Ratio, 0), -core.RatioOne, -core.RatioOne // -1 = none
 	if p.PerCall != nil {
-		o.ModelPrice, o.ModelRatio = *p.PerCall, 0
+		byRatio, perCall = 0, *p.PerCall
 	}
 	if f.special {
-		o.UserGroupRatio = f.group
+		userGroup = f.group
 	}
+	var room [512]byte
+	o := jsonObject{room[:0]}
+	o.ratio("model_ratio", byRatio)
+	o.ratio("group_ratio", f.group)
+	o.ratio("completion_ratio", orDefault(p.Completion, defaultRatio))
+	o.int("cache_tokens", u.CacheRead)
+	o.ratio("cache_ratio", orDefault(p.Cache, defaultRatio))
+	o.ratio("model_price", perCall)
+	o.ratio("user_group_ratio", userGroup)
+	o.int("frt", f.first.Milliseconds()) // to the first byte
 	if f.sent != "" && f.sent != model {
-		o.Mapped, o.Upstream = true, f.sent
+		o.yes("is_model_mapped", true)
+		o.text("upstream_model_name", f.sent)
+	}
+	if f.path != "" {
+		o.text("request_path", clean(f.path))
+	}
+	if u.Reasoning > 0 {
+		o.int("reasoning_tokens", u.Reasoning)
 	}
 	if u.ClaudeStyle || u.CacheWrite > 0 || u.CacheWrite1h > 0 {
 		o.cacheWrites(p, u)
 	}
 	if u.AudioInput > 0 || u.AudioOutput > 0 {
-		audio, completion := orDefault(p.Audio, defaultRatio), orDefault(p.AudioCompletion, defaultRatio)
-		o.Audio, o.AudioInput, o.AudioOutput, o.AudioRatio, o.AudioCompletion, o.AudioPrice = true, u.AudioInput, u.AudioOutput, &audio, &completion, p.AudioInputUSD
-		o.TextInput, o.TextOutput = u.Prompt()-u.AudioInput, u.Output
+		o.audio(p, u)
 	}
 	if u.ImageInput > 0 {
-		r := orDefault(p.Image, defaultRatio)
-		o.Image, o.ImageRatio, o.ImageInput = true, &r, u.ImageInput
+		o.yes("image", true)
+		o.ratio("image_ratio", orDefault(p.Image, defaultRatio))
+		o.int("image_output", u.ImageInput) // New API's name of the image input tokens
 	}
-	o.Tools = f.surcharges()
+	if tools := f.surcharges(); len(tools) > 0 {
+		o.value("tool_surcharges", tools)
+	}
+	o.yes("estimated", f.estimate)
+	o.yes("recovered", f.recover)
 	if f.stream && f.end != "" {
-		o.Stream = &streamStatus{Status: "ok", End: f.end}
+		status := "ok"
 		if f.end != "done" {
-			o.Stream.Status = "error"
+			status = "error"
 		}
+		o.value("stream_status", streamStatus{status, f.end})
 	}
 	if len(f.tried) > 0 {
-		o.Admin = &adminInfo{UseChannel: f.tried, Counted: f.estimate}
+		o.admin(f.tried, f.estimate)
 	}
-	return o
+	return o.end()
 }
 
-func (o *other) cacheWrites(p *core.Price, u *llm.Usage) {
+func (o *jsonObject) cacheWrites(p *core.Price, u *llm.Usage) {
 	create := orDefault(p.CreateCache, defaultCreateCache)
-	hour := create/5*8 + create%5*8/5
-	sum := u.CacheWrite + u.CacheWrite1h
-	o.Claude = u.ClaudeStyle
-	o.Creation, o.CreationRatio = &sum, &create
+	o.yes("claude", u.ClaudeStyle)
+	o.int("cache_creation_tokens", u.CacheWrite+u.CacheWrite1h)
+	o.ratio("cache_creation_ratio", create)
 	if u.CacheWrite1h > 0 {
-		o.Creation5m, o.Ratio5m, o.Creation1h, o.Ratio1h = &u.CacheWrite, &create, &u.CacheWrite1h, &hour
+		o.int("cache_creation_tokens_5m", u.CacheWrite)
+		o.ratio("cache_creation_ratio_5m", create)
+		o.int("cache_creation_tokens_1h", u.CacheWrite1h)
+		o.ratio("cache_creation_ratio_1h", create/5*8+create%5*8/5)
 	}
 }
+
+func (o *jsonObject) audio(p *core.Price, u *llm.Usage) {
+	o.yes("audio", true)
+	for _, n := range []struct {
+		name   string
+		tokens int64
+	}{{"audio_input", u.AudioInput}, {"audio_output", u.AudioOutput}, {"text_input", u.Prompt() - u.AudioInput}, {"text_output", u.Output}} {
+		if n.tokens != 0 {
+			o.int(n.name, n.tokens)
+		}
+	}
+	o.ratio("audio_ratio", orDefault(p.Audio, defaultRatio))
+	o.ratio("audio_completion_ratio", orDefault(p.AudioCompletion, defaultRatio))
+	if p.AudioInputUSD != nil {
+		o.ratio("audio_input_price", *p.AudioInputUSD) // USD per 1M tokens
+	}
+}
+
+// admin is adminInfo.
+func (o *jsonObject) admin(tried []int64, counted bool) {
+	inner := jsonObject{append(o.name("admin_info"), `{"use_channel":[`...)}
+	for i, id := range tried {
+		if i > 0 {
+			inner.b = append(inner.b, ',')
+		}
+		inner.b = strconv.AppendInt(inner.b, id, 10)
+	}
+	inner.b = append(inner.b, ']')
+	inner.yes("local_count_tokens", counted)
+	o.b = append(inner.b, '}')
+}
+
+// jsonObject is a JSON object that is being written.
+type jsonObject struct{ b []byte }
+
+// name begins a member; names are written as they are.
+func (o *jsonObject) name(name string) []byte {
+	sep := byte(',')
+	if len(o.b) == 0 {
+		sep = '{'
+	}
+	return append(append(append(o.b, sep, '"'), name...), '"', ':')
+}
+
+func (o *jsonObject) ratio(name string, r core.Ratio) { o.b = r.Append(o.name(name)) }
+
+func (o *jsonObject) int(name string, n int64) { o.b = strconv.AppendInt(o.name(name), n, 10) }
+
+// yes is a flag that stands only when it is set.
+func (o *jsonObject) yes(name string, set bool) {
+	if set {
+		o.b = append(o.name(name), "true"...)
+	}
+}
+
+func (o *jsonObject) text(name, s string) {
+	if strings.ContainsFunc(s, needsEscape) {
+		o.value(name, s)
+		return
+	}
+	o.b = append(append(append(o.name(name), '"'), s...), '"')
+}
+
+func needsEscape(r rune) bool { return r < ' ' || r > '~' || r == '"' || r == '\\' }
+
+// value is a member for which encoding/json is good enough.
+func (o *jsonObject) value(name string, v any) {
+	if b, err := json.Marshal(v); err == nil {
+		o.b = append(o.name(name), b...)
+	}
+}
+
+func (o *jsonObject) end() string { return string(append(o.b, '}')) }
 
 // surcharges lists what tools cost, each rounded by itself; what is billed is
 // rounded once.
