@@ -4,7 +4,7 @@ import "modernc.org/libc"
 
 // heldSizes are the sizes of memory that SQLite takes and gives back whenever it
 // splits pages, which is every few rows of the usage log.
-var heldSizes = [...]int{8 << 10, 16 << 10}
+var heldSizes = [...]int{4 << 10, 8 << 10, 16 << 10}
 
 // sqliteMemory holds one piece of each size. The allocator under SQLite keeps
 // pieces of a size together and gives their page back to the system with the last
