@@ -55,6 +55,7 @@ func (x *exchange) attempt(c choice) *failure {
 	if len(x.tried) == 1 {
 		x.before = began.Sub(x.start)
 	}
+	x.working = true
 	res, err := x.rl.o.Transport.Do(ctx, c.channel, req)
 	came := x.rl.o.Now()
 	x.waited += came.Sub(began)
@@ -62,17 +63,18 @@ func (x *exchange) attempt(c choice) *failure {
 		if x.left() {
 			return x.clientLeft()
 		}
-		reported = true
+		reported, x.working = true, false
 		return x.unreached(c, err)
 	}
 	defer func() { _ = res.Body.Close() }()
 	x.dog.phase(came, cancel, x.cfg.Relay.IdleTimeout, errIdle, false)
 	if res.StatusCode < 200 || res.StatusCode > 299 {
-		reported = true
+		reported, x.working = true, false
 		return x.refused(c, res)
 	}
 	x.answered = false
 	f = x.answer(cancel, res)
+	x.working = f != nil && f.end == endClientGone
 	reported = true
 	switch {
 	case x.answered:

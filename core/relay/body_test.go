@@ -155,7 +155,7 @@ func TestClientLeavesAfterEncodedBody(t *testing.T) {
 			eventually(t, running(1))
 			conn.Close()
 			eventually(t, running(0))
-			r.money(0, 1)
+			r.money(1, 0)
 		})
 	}
 }

@@ -91,6 +91,10 @@ func (x *exchange) tell(f *failure) (abort bool) {
 	case x.status == 0:
 		x.status = le.Status
 	}
+	if f.end == endClientGone && x.working && x.sent != nil {
+		// Upstream has read the prompt and charges for it.
+		x.settle(llm.Usage{Input: x.sent.Input}, true, endClientGone)
+	}
 	x.refund()
 	x.out.mu.Lock()
 	defer x.out.mu.Unlock()

@@ -45,6 +45,7 @@ type exchange struct {
 	res     *core.Reservation
 	resKey  reserveKey
 	booked  bool    // settled or refunded
+	working bool    // upstream has the request and has not refused it
 	tap     llm.Tap // of the last answer
 	charge  core.Charge
 	usage   llm.Usage

@@ -319,6 +319,28 @@ func TestClientLeaves(t *testing.T) {
 			}
 		})
 	}
+	t.Run("between two attempts", func(t *testing.T) {
+		r := newRig(t)
+		up := r.upstream(1, `{"status":429,"retry_after":"3"}`)
+		ctx, cancel := context.WithCancel(context.Background())
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			req, _ := http.NewRequestWithContext(ctx, http.MethodPost, r.url+"/v1/chat/completions", strings.NewReader(chatBody))
+			req.Header.Set("Authorization", "sk-"+testKey)
+			if res, err := r.client.Do(req); err == nil {
+				res.Body.Close()
+			}
+		})
+		eventually(t, func() error {
+			if st := up.Stats(); st.Calls != 1 || st.InFlight != 0 {
+				return errors.New("not there yet")
+			}
+			return nil
+		})
+		cancel()
+		wg.Wait()
+		r.money(0, 1) // upstream refused: nothing was charged
+	})
 	t.Run("before the answer", func(t *testing.T) {
 		r := newRig(t)
 		up := r.upstream(1, `{"hang":true}`)
@@ -351,11 +373,12 @@ func TestClientLeaves(t *testing.T) {
 			t.Fatal(took)
 		}
 		wg.Wait()
-		r.money(0, 1)
 		if up.Stats().Calls+other.Stats().Calls != 1 {
 			t.Fatal("tried again for a client that left")
 		}
-		if o := r.lastRefunded(); o.EndReason != "client_gone" || o.Status != 499 {
+		// Upstream read the prompt and charges for it.
+		r.money(1, 0)
+		if o := r.lastSettled(); o.EndReason != "client_gone" || o.Status != 499 || !o.Estimated || o.Usage.Input == 0 || o.Usage.Output != 0 {
 			t.Fatalf("%+v", o)
 		}
 	})
