@@ -174,6 +174,14 @@ func TestCheckOption(t *testing.T) {
 	}
 }
 
+func TestOptionSecret(t *testing.T) {
+	for key, want := range map[string]bool{"SMTPToken": true, "smtp_password": true, "oidc.client_secret": true, "EpayKey": true, "x.api_key": true, "MyTOKEN": true, "SystemName": false, "token_setting.max_user_tokens": false} {
+		if OptionSecret(key) != want {
+			t.Errorf("%s: %v", key, !want)
+		}
+	}
+}
+
 func TestPriceOverlay(t *testing.T) {
 	r := func(s string) *Ratio { v := MustRatio(s); return &v }
 	none := PriceNone

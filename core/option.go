@@ -194,10 +194,11 @@ func CheckOption(key, value string) error {
 	return nil
 }
 
-// OptionSecret reports whether a key's value is withheld from lists, by New
-// API's rule on its ending.
+// OptionSecret reports whether a key's value is withheld from lists and sealed, by
+// the ending of its name: New API's rule, in any case of letters, and passwords.
 func OptionSecret(key string) bool {
-	for _, end := range []string{"Token", "Secret", "Key", "secret", "api_key"} {
+	key = strings.ToLower(key)
+	for _, end := range []string{"token", "secret", "key", "password"} {
 		if strings.HasSuffix(key, end) {
 			return true
 		}

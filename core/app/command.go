@@ -54,7 +54,8 @@ func errNoNode(cfg *config.Config) error {
 	return fmt.Errorf("no node has run with the data folder %s and the database %s: call this in the node's working folder, or with its --data-dir, SQLITE_PATH or SQL_DSN", cfg.Node.DataDir, cfg.Database.SQLitePath)
 }
 
-// ResetPassword gives a user a new password and ends the user's sessions. An
+// ResetPassword gives a user a new password and ends the user's sessions and access
+// token: whoever runs it may have lost the account to another. An
 // empty password means a random one. It makes no database. It returns the password that was set.
 func ResetPassword(ctx context.Context, cfg *config.Config, log *slog.Logger, username string, password core.Secret) (core.Secret, error) {
 	if _, err := os.Stat(cfg.Database.SQLitePath); cfg.Secrets.Crypto == "" || (cfg.Database.DSN == "" && errors.Is(err, fs.ErrNotExist)) {
@@ -90,6 +91,9 @@ func ResetPassword(ctx context.Context, cfg *config.Config, log *slog.Logger, us
 			}
 			u.PasswordHash = hash
 			if err := tx.SaveUser(ctx, u); err != nil {
+				return err
+			}
+			if err := tx.SetUserAccessToken(ctx, u.ID, nil); err != nil {
 				return err
 			}
 			return tx.RevokeSessions(ctx, u.ID)

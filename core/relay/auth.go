@@ -58,12 +58,12 @@ func (rl *Relay) admit(cred core.Credential, r *http.Request) error {
 	switch t := cred.Token; {
 	case !cred.User.Enabled():
 		return core.Errorf(core.CodeUserDisabled, "The account that this API key belongs to is disabled.")
+	case len(t.AllowIPs) > 0 && !t.AllowsIP(rl.o.ClientIP(r)):
+		return core.Errorf(core.CodeAccessDenied, "This API key may not be used from this address.")
 	case t.Status == core.TokenExpired, !t.ExpiresAt.IsZero() && t.Expired(rl.o.Now()):
 		return core.Errorf(core.CodeUnauthorized, "This API key has expired.")
 	case t.Status != core.TokenEnabled && t.Status != core.TokenExhausted:
 		return core.Errorf(core.CodeUnauthorized, "This API key is disabled.")
-	case len(t.AllowIPs) > 0 && !t.AllowsIP(rl.o.ClientIP(r)):
-		return core.Errorf(core.CodeAccessDenied, "This API key may not be used from this address.")
 	}
 	// Exhaustion is the ledger's to say: the balance here is as old as the cache.
 	return nil

@@ -151,9 +151,17 @@ func writeError(w http.ResponseWriter, codec llm.Codec, le llm.Error, again stri
 	if again != "" {
 		h.Set("X-Should-Retry", again)
 	}
+	rc := http.NewResponseController(w)
+	_ = rc.SetWriteDeadline(time.Now().Add(errorWrite)) // a writer without deadlines is a test's
 	w.WriteHeader(le.Status)
 	_, _ = w.Write(body) // a client that left is no fault
+	if rc.Flush() == nil {
+		_ = rc.SetWriteDeadline(time.Time{}) // the connection goes on to other requests
+	}
 }
+
+// errorWrite is how long a client may take to read an error.
+const errorWrite = 30 * time.Second
 
 // shouldRetry is the hint that OpenAI's and Anthropic's SDKs obey: "false" where
 // the status alone would make them try again in vain.
