@@ -18,6 +18,8 @@ const (
 	// logChunk and logChunkBytes bound one statement of InsertLogs.
 	logChunk      = 500
 	logChunkBytes = 1 << 20
+	// preparedRows is how many rows one statement of SQLite takes.
+	preparedRows = 25
 	// deleteBatch is how many log rows one statement deletes.
 	deleteBatch = 2000
 )
@@ -57,26 +59,45 @@ func (s *Store) InsertLogs(ctx context.Context, list []core.UsageLog) error {
 }
 
 // insertPrepared is for SQLite, where a statement costs no round trip but the
-// parsing of a long one costs more than the insert.
+// parsing of a long one costs more than the insert. A statement of some rows finds
+// the end of the indexes once. It fails without undoing its own first rows, which
+// would have it copy every page that it changes: the transaction is undone.
 func insertPrepared(ctx context.Context, tx bun.Tx, list []core.UsageLog) error {
-	stmt, err := tx.Tx.PrepareContext(ctx, "INSERT INTO sluice_usage_logs ("+logColumns+") VALUES "+logTuple)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = stmt.Close() }()
-	// The driver starts a goroutine for each statement that can be cancelled.
-	plain := context.WithoutCancel(ctx)
-	args := make([]any, 0, strings.Count(logColumns, ",")+1)
-	for i := range list {
-		if err := ctx.Err(); err != nil {
-			return err
+	for _, n := range [...]int{preparedRows, 1} {
+		if len(list) < n {
+			continue
 		}
-		args = appendLog(args[:0], &list[i])
-		if _, err := stmt.ExecContext(plain, args...); err != nil {
+		var err error
+		if list, err = insertBy(ctx, tx, list, n); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// insertBy inserts rows in groups of n and returns the rest.
+func insertBy(ctx context.Context, tx bun.Tx, list []core.UsageLog, n int) ([]core.UsageLog, error) {
+	stmt, err := tx.Tx.PrepareContext(ctx, "INSERT OR FAIL INTO sluice_usage_logs ("+logColumns+") VALUES "+logTuple+strings.Repeat(","+logTuple, n-1))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = stmt.Close() }()
+	// The driver starts a goroutine for each statement that can be cancelled.
+	plain := context.WithoutCancel(ctx)
+	args := make([]any, 0, n*(strings.Count(logColumns, ",")+1))
+	for ; len(list) >= n; list = list[n:] {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		args = args[:0]
+		for i := range list[:n] {
+			args = appendLog(args, &list[i])
+		}
+		if _, err := stmt.ExecContext(plain, args...); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
 }
 
 func splitLogs(list []core.UsageLog) [][]core.UsageLog {

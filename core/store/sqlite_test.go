@@ -194,3 +194,28 @@ func TestMySQLConfig(t *testing.T) {
 		}
 	}
 }
+
+// A batch of log rows is written whole or not at all, wherever it fails.
+func TestLogBatchIsAllOrNone(t *testing.T) {
+	s, ctx := openTest(t, Options{}), t.Context()
+	if _, err := s.logs.write.ExecContext(ctx, "CREATE TRIGGER refuse BEFORE INSERT ON sluice_usage_logs WHEN NEW.model = 'bad' BEGIN SELECT RAISE(FAIL, 'refused'); END"); err != nil {
+		t.Fatal(err)
+	}
+	count := func() (n int) {
+		t.Helper()
+		if err := s.logs.read.QueryRowContext(ctx, "SELECT COUNT(*) FROM sluice_usage_logs").Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	for _, bad := range []int{0, 10, preparedRows + 1, 2*preparedRows + 2} {
+		rows := make([]core.UsageLog, 2*preparedRows+3)
+		rows[bad].Model = "bad"
+		if err := s.InsertLogs(ctx, rows); err == nil || count() != 0 {
+			t.Fatalf("row %d is bad: %v, %d rows written", bad, err, count())
+		}
+	}
+	if err := s.InsertLogs(ctx, make([]core.UsageLog, 2*preparedRows+3)); err != nil || count() != 2*preparedRows+3 {
+		t.Fatal(err, count())
+	}
+}
