@@ -20,9 +20,11 @@ build:
 demo: build
 	./bin/sluice serve --demo
 
-# Fails on a failed test and on a skipped one; its last line is the count.
+# Fails on a failed test and on a skipped one; its last line is the count. Each
+# fuzz target gets a thousand new inputs here and a minute in test-long.
 test:
 	@tests/setup.sh
+	@FUZZQUIET=1 FUZZTIME=1000x tests/fuzz.sh
 	@tests/gotest.sh ./...
 
 # All tests, then those that have larger numbers with these, then fuzzing.

@@ -32,7 +32,6 @@ const (
 	CodeReadBody         Code = "bad_request_body"               // the body ended early or does not decode
 	CodeOverloaded       Code = "system_overloaded"              // the node's own bounds
 	CodeStarting         Code = "node_starting"                  // the node does not serve yet
-	CodeDraining         Code = "node_draining"                  // the node is stopping
 	CodeStoreUnavailable Code = "database_unavailable"           // the database does not answer
 	CodeUpstreamConnect  Code = "do_request_failed"              // upstream could not be reached
 	CodeUpstreamTimeout  Code = "upstream_timeout"               // upstream was silent for too long

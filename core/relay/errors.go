@@ -167,7 +167,7 @@ const errorWrite = 30 * time.Second
 // the status alone would make them try again in vain.
 func shouldRetry(e *core.Error, status int) string {
 	switch e.Code {
-	case core.CodeStoreUnavailable, core.CodeOverloaded, core.CodeDraining, core.CodeUpstreamConnect:
+	case core.CodeStoreUnavailable, core.CodeOverloaded, core.CodeUpstreamConnect:
 		return "true"
 	case core.CodeModelNotFound, core.CodeConvert, core.CodeChannelConfig, core.CodeChannelKey, core.CodeModelPrice:
 		if status == http.StatusTooManyRequests || status >= 500 {

@@ -44,7 +44,6 @@ var errorTable = map[core.Code]errorRow{
 	core.CodeReadBody:         {400, "invalid_request_error", "invalid_request_error", "INVALID_ARGUMENT", 400, ""},
 	core.CodeOverloaded:       {503, ownType, "overloaded_error", "UNAVAILABLE", 503, ""},
 	core.CodeStarting:         {503, ownType, "overloaded_error", "UNAVAILABLE", 503, ""},
-	core.CodeDraining:         {503, ownType, "overloaded_error", "UNAVAILABLE", 503, ""},
 	core.CodeStoreUnavailable: {503, ownType, "api_error", "UNAVAILABLE", 503, ""},
 	core.CodeUpstreamConnect:  {502, ownType, "api_error", "UNAVAILABLE", 200, ""},
 	core.CodeUpstreamTimeout:  {504, ownType, "timeout_error", "DEADLINE_EXCEEDED", 200, ""},
