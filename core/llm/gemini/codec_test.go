@@ -1,7 +1,6 @@
 package gemini
 
 import (
-	"encoding/json"
 	"errors"
 	"io"
 	"reflect"
@@ -10,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/core/llm"
+	"github.com/sluice-gateway/sluice/core/llm/llmtest"
 )
 
 func parseBody(t testing.TB, op llm.Operation, body string) *llm.Request {
@@ -230,23 +230,7 @@ func FuzzTap(f *testing.F) {
 	f.Add([]byte(`{"usageMetadata":{"promptTokenCount":1,"cachedContentTokenCount":9e99,"promptTokensDetails":[{"modality":"AUDIO","tokenCount":-1},7]}}`))
 	f.Add([]byte(`{"candidates":[{"groundingMetadata":{"webSearchQueries":["a"]}}],"totalTokens":5}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		for _, op := range []llm.Operation{llm.OpGenerate, llm.OpStreamGenerate, llm.OpGeminiCount} {
-			r := &llm.Request{Operation: op, Model: "m", Choices: 1, Input: 1}
-			events, body := New().NewTap(r), New().NewTap(r)
-			events.Event(data)
-			events.Event(data)
-			body.Body("application/json", data)
-			for _, tap := range []llm.Tap{events, body} {
-				u, _ := tap.Usage()
-				for _, u := range []llm.Usage{u, tap.Estimate()} {
-					for _, n := range []int64{u.Input, u.CacheRead, u.CacheWrite, u.CacheWrite1h, u.ImageInput, u.AudioInput, u.Output, u.AudioOutput, u.Reasoning} {
-						if n < 0 || n > 1<<44 {
-							t.Fatalf("%+v", u)
-						}
-					}
-				}
-			}
-		}
+		llmtest.CheckTap(t, New(), data, llm.OpGenerate, llm.OpStreamGenerate, llm.OpGeminiCount)
 	})
 }
 
@@ -256,34 +240,6 @@ func FuzzEdit(f *testing.F) {
 	f.Add([]byte(`{"contents":{"parts":[]},"system_instruction":{"parts":[]},"generation_config":{"max_output_tokens":5}}`), "up", "sys\"tem")
 	f.Add([]byte(`{"contents":[1],"systemInstruction":{ }}`), "up", "sys\"tem")
 	f.Fuzz(func(t *testing.T, body []byte, model, system string) {
-		r, err := New().Parse(llm.OpGenerate, "", "g", body)
-		if err != nil {
-			return
-		}
-		for _, first := range []bool{false, true} {
-			out, err := New().Edit(r, llm.Edits{Model: model, SystemPrompt: system, SystemFirst: first})
-			if err != nil {
-				t.Fatal(err)
-			}
-			again, err := New().Reparse(r, "", out)
-			if err != nil {
-				t.Fatalf("%s: %v", out, err)
-			}
-			if system != "" && !again.HasSystem || again.Stream != r.Stream || again.MaxOutput != r.MaxOutput || again.Choices != r.Choices {
-				t.Fatalf("%s became %s", body, out)
-			}
-			var before, after map[string]json.RawMessage
-			if json.Unmarshal(body, &before) != nil || json.Unmarshal(out, &after) != nil {
-				t.Fatal("invalid")
-			}
-			for key, raw := range before {
-				if key != "model" && key != "systemInstruction" && key != "system_instruction" && string(after[key]) != string(raw) {
-					t.Fatalf("%s: %s became %s", key, raw, after[key])
-				}
-			}
-			if len(after) > len(before)+1 {
-				t.Fatalf("%s became %s", body, out)
-			}
-		}
+		llmtest.CheckEdit(t, New(), llm.OpGenerate, "g", body, model, system, "model", "systemInstruction", "system_instruction")
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/sluice-gateway/sluice/core/llm"
+	"github.com/sluice-gateway/sluice/core/llm/llmtest"
 )
 
 // run feeds a recorded stream to a tap and returns the verdict of each payload.
@@ -296,22 +297,6 @@ func FuzzTap(f *testing.F) {
 	f.Add([]byte(`{"meta":{"billed_units":{"input_tokens":5}},"duration":-1}`))
 	f.Add([]byte(`[DONE]`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		for _, op := range []llm.Operation{llm.OpChat, llm.OpRerank, llm.OpTranscriptions, llm.OpImageGenerations} {
-			r := &llm.Request{Operation: op, Model: "m", Choices: 1, Input: 1}
-			events, body := New().NewTap(r), New().NewTap(r)
-			events.Event(data)
-			events.Event(data)
-			body.Body("application/json", data)
-			for _, tap := range []llm.Tap{events, body} {
-				u, _ := tap.Usage()
-				for _, u := range []llm.Usage{u, tap.Estimate()} {
-					for _, n := range []int64{u.Input, u.CacheRead, u.CacheWrite, u.CacheWrite1h, u.ImageInput, u.AudioInput, u.Output, u.AudioOutput, u.Reasoning} {
-						if n < 0 || n > 1<<44 {
-							t.Fatalf("%+v", u)
-						}
-					}
-				}
-			}
-		}
+		llmtest.CheckTap(t, New(), data, llm.OpChat, llm.OpRerank, llm.OpTranscriptions, llm.OpImageGenerations)
 	})
 }

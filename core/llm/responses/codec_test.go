@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/sluice-gateway/sluice/core/llm"
+	"github.com/sluice-gateway/sluice/core/llm/llmtest"
 )
 
 func parseBody(t testing.TB, body string) *llm.Request {
@@ -196,23 +197,7 @@ func FuzzTap(f *testing.F) {
 	f.Add([]byte(`{"type":"response.completed","response":{"usage":{"input_tokens":1,"output_tokens":-2,"input_tokens_details":{"cached_tokens":1e300}}}}`))
 	f.Add([]byte(`{"output":[{"type":"web_search_call"},1,[]],"usage":{"input_tokens":5}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		for _, op := range []llm.Operation{llm.OpResponses} {
-			r := &llm.Request{Operation: op, Model: "m", Choices: 1, Input: 1}
-			events, body := New().NewTap(r), New().NewTap(r)
-			events.Event(data)
-			events.Event(data)
-			body.Body("application/json", data)
-			for _, tap := range []llm.Tap{events, body} {
-				u, _ := tap.Usage()
-				for _, u := range []llm.Usage{u, tap.Estimate()} {
-					for _, n := range []int64{u.Input, u.CacheRead, u.CacheWrite, u.CacheWrite1h, u.ImageInput, u.AudioInput, u.Output, u.AudioOutput, u.Reasoning} {
-						if n < 0 || n > 1<<44 {
-							t.Fatalf("%+v", u)
-						}
-					}
-				}
-			}
-		}
+		llmtest.CheckTap(t, New(), data, llm.OpResponses)
 	})
 }
 
@@ -221,34 +206,6 @@ func FuzzEdit(f *testing.F) {
 	f.Add([]byte(`{"model":"m","input":"x","instructions":null,"stream":true}`), "up", "sys\"tem")
 	f.Add([]byte(`{"model":"m","input":[{"role":"system","content":"s"}],"instructions":"i","max_output_tokens":1e2}`), "up", "sys\"tem")
 	f.Fuzz(func(t *testing.T, body []byte, model, system string) {
-		r, err := New().Parse(llm.OpResponses, "", "", body)
-		if err != nil {
-			return
-		}
-		for _, first := range []bool{false, true} {
-			out, err := New().Edit(r, llm.Edits{Model: model, SystemPrompt: system, SystemFirst: first})
-			if err != nil {
-				t.Fatal(err)
-			}
-			again, err := New().Reparse(r, "", out)
-			if err != nil {
-				t.Fatalf("%s: %v", out, err)
-			}
-			if system != "" && !again.HasSystem || again.Stream != r.Stream || again.MaxOutput != r.MaxOutput || again.Choices != r.Choices {
-				t.Fatalf("%s became %s", body, out)
-			}
-			var before, after map[string]json.RawMessage
-			if json.Unmarshal(body, &before) != nil || json.Unmarshal(out, &after) != nil {
-				t.Fatal("invalid")
-			}
-			for key, raw := range before {
-				if key != "model" && key != "instructions" && string(after[key]) != string(raw) {
-					t.Fatalf("%s: %s became %s", key, raw, after[key])
-				}
-			}
-			if len(after) > len(before)+1 {
-				t.Fatalf("%s became %s", body, out)
-			}
-		}
+		llmtest.CheckEdit(t, New(), llm.OpResponses, "", body, model, system, "model", "instructions")
 	})
 }
