@@ -119,7 +119,7 @@ func TestMigrationWaitsForTheLock(t *testing.T) {
 	if _, err := s.main.write.ExecContext(t.Context(), "DELETE FROM sluice_migrations WHERE num = 1"); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 150*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	err := s.Migrate(ctx)
 	if !core.IsCode(err, core.CodeStoreUnavailable) || !strings.Contains(err.Error(), "migration lock") {
