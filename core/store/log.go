@@ -19,7 +19,7 @@ const (
 	logChunk      = 500
 	logChunkBytes = 1 << 20
 	// preparedRows is how many rows one statement of SQLite takes.
-	preparedRows = 25
+	preparedRows = 8
 	// deleteBatch is how many log rows one statement deletes.
 	deleteBatch = 2000
 )

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -18,6 +19,7 @@ import (
 type target struct {
 	url, key string
 	client   *http.Client
+	refused  atomic.Int64 // 503: the database did not answer in the time that a reservation has
 }
 
 func newTarget(url, key string) *target {
@@ -38,13 +40,23 @@ func (t *target) post(ctx context.Context, body []byte) (*http.Response, error) 
 	if resp.StatusCode != http.StatusOK {
 		b, _ := io.ReadAll(io.LimitReader(resp.Body, 500))
 		resp.Body.Close()
+		if resp.StatusCode == http.StatusServiceUnavailable {
+			return nil, fmt.Errorf("%w: %s", errRefused, b)
+		}
 		return nil, fmt.Errorf("status %d: %s", resp.StatusCode, b)
 	}
 	return resp, nil
 }
 
+// errRefused is a 503, which the gateway may give and the table shows.
+var errRefused = errors.New("refused")
+
 func (t *target) once(ctx context.Context, body []byte) error {
 	resp, err := t.post(ctx, body)
+	if errors.Is(err, errRefused) {
+		t.refused.Add(1)
+		return err
+	}
 	if err != nil {
 		return err
 	}
@@ -62,11 +74,13 @@ func (t *target) saturate(conns int, length time.Duration, body []byte) (int64, 
 	for range conns {
 		wg.Go(func() {
 			for time.Now().Before(end) && first.Load() == nil {
-				if err := t.once(context.Background(), body); err != nil {
+				switch err := t.once(context.Background(), body); {
+				case err == nil:
+					n.Add(1)
+				case !errors.Is(err, errRefused):
 					first.CompareAndSwap(nil, &err)
 					return
 				}
-				n.Add(1)
 			}
 		})
 	}
@@ -90,7 +104,7 @@ func (t *target) paced(perSecond int, length time.Duration, body []byte) ([]time
 		time.Sleep(time.Until(at))
 		wg.Go(func() {
 			begin := time.Now()
-			if err := t.once(context.Background(), body); err != nil {
+			if err := t.once(context.Background(), body); err != nil && !errors.Is(err, errRefused) {
 				first.CompareAndSwap(nil, &err)
 			}
 			out[i] = time.Since(begin)
@@ -117,6 +131,10 @@ func (t *target) streams(n, chunks int, delay time.Duration, during func()) (tra
 			mine, err := t.readStream(body, chunks)
 			mu.Lock()
 			defer mu.Unlock()
+			if errors.Is(err, errRefused) {
+				t.refused.Add(1)
+				return
+			}
 			if err != nil && first == nil {
 				first = err
 			}

@@ -169,6 +169,7 @@ func waitAnswer(b *bench, v *variant) {
 	for {
 		err := v.target.once(context.Background(), body)
 		if err == nil {
+			v.target.refused.Store(0) // while it started
 			return
 		}
 		if time.Now().After(end) {

@@ -89,6 +89,7 @@ func printTable(o options, variants []*variant, results map[string]map[string][]
 			return fmt.Sprintf("%.0f", value("pace", func(s sample) float64 { return float64(s.rss) / (1 << 20) })(v))
 		})
 	}
+	line("requests refused with 503 in all", "", func(v *variant) string { return fmt.Sprint(v.target.refused.Load()) })
 	if o.wants(o.only, "idle") {
 		line("idle RSS MB", "<= 40", func(v *variant) string { return fmt.Sprintf("%.1f", float64(v.idle)/(1<<20)) })
 		line("start to first answer ms", "<= 50", func(v *variant) string { return fmt.Sprint(v.start.Milliseconds()) })
