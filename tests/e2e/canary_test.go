@@ -21,7 +21,12 @@ func TestSecretsStayInside(t *testing.T) {
 		w.Header().Set("X-Debug-Key", key)
 		w.Header().Set("Set-Cookie", "upstream="+key)
 		w.Header().Set("Content-Type", "application/json")
-		w.WriteHeader(http.StatusUnauthorized)
+		// 401 is answered in the gateway's own words; a 400's message is passed on.
+		status := http.StatusUnauthorized
+		if strings.Contains(string(body), "passed on") {
+			status = http.StatusBadRequest
+		}
+		w.WriteHeader(status)
 		_, _ = io.WriteString(w, `{"error":{"message":"Incorrect API key provided: `+key+` for `+r.Host+`","type":"invalid_request_error","code":"invalid_api_key"}}`+strings.Repeat(" ", len(body)%7))
 	}))
 	t.Cleanup(up.Close)
@@ -34,7 +39,7 @@ func TestSecretsStayInside(t *testing.T) {
 	api.Option("ModelRatio", `{"m":1}`)
 	api.Channel(map[string]any{"name": "loud", "type": 1, "models": "m", "base_url": up.URL, "setting": `{"proxy":""}`})
 	_, key := api.Token(map[string]any{"name": "t"})
-	for _, body := range []string{`{"model":"m","messages":[{"role":"user","content":"x"}]}`, `{"model":"m","stream":true,"messages":[{"role":"user","content":"x"}]}`, `{"model":`, `{}`} {
+	for _, body := range []string{`{"model":"m","messages":[{"role":"user","content":"x"}]}`, `{"model":"m","stream":true,"messages":[{"role":"user","content":"x"}]}`, `{"model":"m","messages":[{"role":"user","content":"passed on"}]}`, `{"model":`, `{}`} {
 		req, err := http.NewRequest(http.MethodPost, n.URL+"/v1/chat/completions?key="+key, strings.NewReader(body))
 		if err != nil {
 			t.Fatal(err)
