@@ -24,11 +24,7 @@ func mask(msg, secret string) string {
 	if len(msg) > maxMessage {
 		msg = strings.ToValidUTF8(msg[:maxMessage], "") + "…"
 	}
-	for line := range strings.SplitSeq(secret, "\n") {
-		if line = strings.TrimSpace(line); len(line) >= 4 {
-			msg = strings.ReplaceAll(msg, line, "[key]")
-		}
-	}
+	msg = hideKeys(msg, secret)
 	msg = maskURL.ReplaceAllString(msg, "[url]")
 	msg = maskKey.ReplaceAllString(msg, "[key]")
 	msg = maskIPv4.ReplaceAllString(msg, "[address]")
@@ -49,4 +45,14 @@ func mask(msg, secret string) string {
 		}
 		return r
 	}, msg)
+}
+
+// hideKeys takes a channel's keys, one a line, out of a text.
+func hideKeys(msg, secret string) string {
+	for line := range strings.SplitSeq(secret, "\n") {
+		if line = strings.TrimSpace(line); len(line) >= 4 {
+			msg = strings.ReplaceAll(msg, line, "[key]")
+		}
+	}
+	return msg
 }

@@ -120,7 +120,11 @@ func (s *stream) batch(now time.Time) (step, *failure) {
 		case verdict == llm.Failed && !x.given && from == s.pos:
 			return goOn, s.failedFirst(payload)
 		case verdict == llm.Failed:
-			if err := s.write(s.buf[from:end], now); err != nil {
+			if err := s.write(s.buf[from:s.pos], now); err != nil {
+				return goOn, s.clientGone()
+			}
+			// Upstream's own words, but not the key that it may repeat in them.
+			if err := s.write([]byte(hideKeys(string(s.buf[s.pos:end]), x.channel.Key.Reveal())), now); err != nil {
 				return goOn, s.clientGone()
 			}
 			return failedInside, nil

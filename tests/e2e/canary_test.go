@@ -21,6 +21,11 @@ func TestSecretsStayInside(t *testing.T) {
 		w.Header().Set("X-Debug-Key", key)
 		w.Header().Set("Set-Cookie", "upstream="+key)
 		w.Header().Set("Content-Type", "application/json")
+		if strings.Contains(string(body), "inside") {
+			w.Header().Set("Content-Type", "text/event-stream")
+			_, _ = io.WriteString(w, `data: {"id":"1","choices":[{"index":0,"delta":{"content":"x"}}]}`+"\n\n"+`data: {"error":{"message":"quota of `+key+` is used up","type":"server_error"}}`+"\n\n")
+			return
+		}
 		// 401 is answered in the gateway's own words; a 400's message is passed on.
 		status := http.StatusUnauthorized
 		if strings.Contains(string(body), "passed on") {
@@ -39,7 +44,7 @@ func TestSecretsStayInside(t *testing.T) {
 	api.Option("ModelRatio", `{"m":1}`)
 	api.Channel(map[string]any{"name": "loud", "type": 1, "models": "m", "base_url": up.URL, "setting": `{"proxy":""}`})
 	_, key := api.Token(map[string]any{"name": "t"})
-	for _, body := range []string{`{"model":"m","messages":[{"role":"user","content":"x"}]}`, `{"model":"m","stream":true,"messages":[{"role":"user","content":"x"}]}`, `{"model":"m","messages":[{"role":"user","content":"passed on"}]}`, `{"model":`, `{}`} {
+	for _, body := range []string{`{"model":"m","messages":[{"role":"user","content":"x"}]}`, `{"model":"m","stream":true,"messages":[{"role":"user","content":"x"}]}`, `{"model":"m","messages":[{"role":"user","content":"passed on"}]}`, `{"model":"m","stream":true,"messages":[{"role":"user","content":"inside"}]}`, `{"model":`, `{}`} {
 		req, err := http.NewRequest(http.MethodPost, n.URL+"/v1/chat/completions?key="+key, strings.NewReader(body))
 		if err != nil {
 			t.Fatal(err)
